@@ -1,0 +1,98 @@
+"""The program `makemore`: finds the command, imports only what it needs, and turns errors into one line."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from makemore_pl import __version__
+from makemore_pl.errors import MakemoreError
+
+COMMANDS = {
+    "fit": "train on a list of names, then test, fold, verify and export",
+    "validate": "figures of a checkpoint on the dev split",
+    "test": "figures of a checkpoint on the test split",
+    "predict": "a checkpoint's next-character probabilities on the test split, as CSV",
+    "export": "fold a checkpoint, prove it, and write ONNX files",
+    "verify": "prove again that an ONNX file equals a checkpoint",
+    "sample": "make up names with an exported model",
+    "score": "log-likelihood and perplexity of given names",
+    "info": "what an exported file holds",
+}
+RUNTIME_COMMANDS = ("sample", "score", "info")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0, 1 for a failed verification, 2 for a user's error.
+
+    Args:
+        args: the command line without the program's name; by default the process's own.
+    """
+    args = sys.argv[1:] if args is None else list(args)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except MakemoreError as error:
+        code = _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader has gone, as in `makemore sample | head`: nothing is left to be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = _fail("interrupted", 130)
+    except OSError as error:
+        code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2)
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    command = args[0] if args else "--help"
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0
+    if command == "--version":
+        print(f"makemore {__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise MakemoreError(f"no command {command!r}; there are {', '.join(COMMANDS)}")
+    return _runner(command)(command, args[1:])
+
+
+def _runner(command: str) -> Callable[[str, list[str]], int]:
+    """The half of the project that knows `command`. The runtime half must not import the other."""
+    if command in RUNTIME_COMMANDS:
+        from makemore_pl.runtime import commands
+
+        return commands.run
+    try:
+        from makemore_pl.training import commands as training_commands
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("makemore_pl"):
+            raise
+        raise MakemoreError(
+            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]'"
+        ) from error
+    return training_commands.run
+
+
+def _help() -> str:
+    lines = [f"  {name:<9} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: makemore COMMAND [options]",
+            "",
+            "Train a character-level model on a list of names, prove its ONNX export, make up new names.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help  this text; 'makemore COMMAND --help' for a command's options",
+            "  --version   the program's version",
+        ]
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    """Print one line, whatever line breaks the message has."""
+    print(f"makemore: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""From a checkpoint to proven ONNX files: fold → verify → export."""

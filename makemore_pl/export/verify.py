@@ -1,0 +1,197 @@
+"""The proof that an exported file computes what the trained model computes.
+
+Everything is a function from contexts int64 (n, T) to logits (n, V); the trained model in eval mode and
+float64 is what all others are measured by. All tolerances of the project stand here.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.errors import VerificationError
+from makemore_pl.export.contexts import ContextSet
+from makemore_pl.vocabulary import BOUNDARY
+
+Logits = Callable[[NDArray[np.int64]], NDArray[Any]]
+"""contexts int64 (n, T) -> logits (n, V)."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A deviation passes when it is at most `absolute + relative * |expected|`, for every logit."""
+
+    absolute: float
+    relative: float
+
+
+FLOAT64 = Tolerance(absolute=1e-10, relative=1e-11)
+"""Folding in float64 only reorders operations: a few units of 2^-53, times the sizes of the terms that
+cancel. Largest seen: 3e-13 on trained models, logits up to 30."""
+FLOAT32 = Tolerance(absolute=1e-5, relative=1e-6)
+"""Weights cast to float32 and sums of some hundred float32 terms: 2^-24 = 6e-8 each, times their sizes.
+Largest seen: 5e-6 on trained models, logits up to 30."""
+
+BATCH_SIZES = (1, 2, 3, 64)
+"""Batch sizes tried besides the large ones: a dynamic dimension baked in would show at 1 or 2."""
+CONTEXTS_PER_BATCH_SIZE = 2_048
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A form of the model that should equal the trained one."""
+
+    name: str
+    logits: Logits
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found for one candidate.
+
+    Attributes:
+        name: the candidate's.
+        contexts: how many contexts were compared.
+        largest: largest absolute deviation of a logit.
+        mean: mean absolute deviation of all logits.
+        context: ids of the context with the largest deviation.
+        next_id: id of the logit with the largest deviation.
+        absolute, relative: the tolerance.
+        passed: whether every logit was within it.
+    """
+
+    name: str
+    contexts: int
+    largest: float
+    mean: float
+    context: list[int]
+    next_id: int
+    absolute: float
+    relative: float
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Tally:
+    """Running figures of one candidate."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.n_contexts = 0
+        self.n_logits = 0
+        self.total = 0.0
+        self.largest = -1.0
+        self.context: list[int] = []
+        self.next_id = 0
+        self.passed = True
+
+    def add(self, contexts: NDArray[np.int64], expected: NDArray[Any]) -> None:
+        actual = self.candidate.logits(contexts)
+        if actual.shape != expected.shape:
+            raise VerificationError(
+                f"{self.candidate.name}: logits of shape {actual.shape}, expected {expected.shape}"
+            )
+        tolerance = self.candidate.tolerance
+        deviation = np.abs(actual.astype(np.float64) - expected)
+        allowed = tolerance.absolute + tolerance.relative * np.abs(expected)
+        # Not `any(deviation > allowed)`: that would let NaN pass.
+        self.passed = self.passed and bool((deviation <= allowed).all())
+        deviation = np.nan_to_num(deviation, nan=math.inf)
+        self.n_contexts += len(contexts)
+        self.n_logits += deviation.size
+        self.total += float(deviation.sum())
+        worst = np.unravel_index(int(deviation.argmax()), deviation.shape)
+        if deviation[worst] > self.largest:
+            self.largest = float(deviation[worst])
+            self.context = contexts[worst[0]].tolist()
+            self.next_id = int(worst[1])
+
+    def result(self) -> Check:
+        return Check(
+            name=self.candidate.name,
+            contexts=self.n_contexts,
+            largest=self.largest,
+            mean=self.total / self.n_logits,
+            context=self.context,
+            next_id=self.next_id,
+            absolute=self.candidate.tolerance.absolute,
+            relative=self.candidate.tolerance.relative,
+            passed=self.passed,
+        )
+
+
+def compare(
+    reference: Logits,
+    candidates: Sequence[Candidate],
+    contexts: ContextSet,
+    track: Callable[[Iterator[NDArray[np.int64]]], Iterator[NDArray[np.int64]]] = iter,
+) -> list[Check]:
+    """Compare each candidate with `reference` on all `contexts`, in one pass.
+
+    Args:
+        reference: what is right.
+        candidates: what is to be shown equal.
+        contexts: where.
+        track: wraps the iterator over chunks, for a progress bar.
+
+    Raises:
+        VerificationError: a candidate deviates by more than its tolerance, or has another shape.
+    """
+    tallies = [_Tally(candidate) for candidate in candidates]
+    for chunk in track(contexts.chunks()):
+        expected = reference(chunk).astype(np.float64)
+        for tally in tallies:
+            tally.add(chunk, expected)
+    checks = [tally.result() for tally in tallies]
+    raise_if_failed(checks)
+    return checks
+
+
+def compare_batch_sizes(reference: Logits, candidate: Candidate, contexts: ContextSet) -> list[Check]:
+    """Compare a candidate called with small batches of several sizes, on the first contexts.
+
+    Raises:
+        VerificationError: see `compare`.
+    """
+    sample = next(contexts.chunks())[:CONTEXTS_PER_BATCH_SIZE]
+    expected = reference(sample).astype(np.float64)
+    checks = []
+    for batch_size in BATCH_SIZES:
+
+        def in_batches(sample: NDArray[np.int64], batch_size: int = batch_size) -> NDArray[Any]:
+            starts = range(0, len(sample), batch_size)
+            return np.concatenate([candidate.logits(sample[i : i + batch_size]) for i in starts])
+
+        tally = _Tally(
+            Candidate(f"{candidate.name}, batches of {batch_size}", in_batches, candidate.tolerance)
+        )
+        tally.add(sample, expected)
+        checks.append(tally.result())
+    raise_if_failed(checks)
+    return checks
+
+
+def raise_if_failed(checks: Sequence[Check]) -> None:
+    """Raise for the first failed check.
+
+    Raises:
+        VerificationError: with the largest deviation and where it occurs.
+    """
+    for check in checks:
+        if not check.passed:
+            raise VerificationError(
+                f"{check.name} is not the trained model: a logit differs by {check.largest:.3g} "
+                f"(allowed: {check.absolute:g} + {check.relative:g}·|logit|), "
+                f"id {check.next_id} after context {check.context}"
+            )
+
+
+def describe_context(context: Sequence[int], characters: str) -> str:
+    """A context as text, boundaries as '·'."""
+    return "".join("·" if token == BOUNDARY else characters[token - 1] for token in context)

@@ -1,0 +1,107 @@
+"""What an exported file says of itself: its metadata, and where the files of an export lie.
+
+The training half writes it, the runtime half reads it; this is the only thing the two share besides
+the vocabulary.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_origin
+
+from makemore_pl.errors import ModelFileError
+from makemore_pl.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+MODEL_FILE = "model.onnx"
+SAMPLER_FILE = "sampler.onnx"
+REPORT_FILE = "verification.json"
+RUNS_DIR = Path("checkpoints")
+
+_PREFIX = "makemore."  # our keys in the file's metadata_props, apart from other tools'
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Metadata of one export. Every value is stored as JSON text in the file's `metadata_props`.
+
+    Attributes:
+        characters: the vocabulary without the boundary, sorted.
+        block_size: context length T, in characters.
+        n_embd: embedding width C.
+        n_hidden: hidden width H.
+        n_layers: number of hidden layers.
+        n_parameters: trainable parameters of the trained model.
+        form: how the network is stored: mlp, fused or table.
+        longest_name: length of the longest name of the training list, in characters.
+        list_name: name of the training list.
+        list_sha256: SHA-256 of the training list's bytes, hexadecimal.
+        export_id: the same in all files of one export, different between exports of other weights.
+        versions: versions of the libraries that wrote the file.
+        verification: summary of the proof that this file equals the trained model.
+        format_version: version of this layout.
+    """
+
+    characters: str
+    block_size: int
+    n_embd: int
+    n_hidden: int
+    n_layers: int
+    n_parameters: int
+    form: str
+    longest_name: int
+    list_name: str
+    list_sha256: str
+    export_id: str
+    versions: dict[str, str] = field(default_factory=dict)
+    verification: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.characters)
+
+    def to_metadata(self) -> dict[str, str]:
+        return {_PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], source: Path) -> "ModelInfo":
+        """Read it back.
+
+        Args:
+            metadata: the file's metadata_props.
+            source: the file, for the error message.
+
+        Raises:
+            ModelFileError: keys are missing, malformed, or of a newer format.
+        """
+        version = metadata.get(_PREFIX + "format_version")
+        if version is None:
+            raise ModelFileError(
+                f"{source}: not exported by makemore (its metadata lacks {_PREFIX}format_version)"
+            )
+        if version != str(FORMAT_VERSION):
+            raise ModelFileError(f"{source}: format version {version}; this program reads {FORMAT_VERSION}")
+        try:
+            values = {f.name: json.loads(metadata[_PREFIX + f.name]) for f in fields(cls)}
+        except (KeyError, ValueError) as error:
+            raise ModelFileError(f"{source}: damaged metadata ({type(error).__name__}: {error})") from error
+        for f in fields(cls):
+            expected = get_origin(f.type) or f.type
+            if not isinstance(values[f.name], expected):  # type: ignore[arg-type]
+                raise ModelFileError(f"{source}: damaged metadata ({f.name}: {values[f.name]!r})")
+        return cls(**values)
+
+
+def newest_export(runs_dir: Path = RUNS_DIR) -> Path:
+    """Folder of the newest export below `runs_dir`.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    models = sorted(runs_dir.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not models:
+        raise ModelFileError(
+            f"no export found under {runs_dir}/: train one with 'makemore fit', or name a model file"
+        )
+    return models[-1].parent

@@ -1,0 +1,150 @@
+"""How a character is drawn from logits. The step-by-step sampler here defines what every file must do.
+
+Notation: n names, V vocabulary size, T block size, p prefix length. Every probability is computed in
+float64, so that a draw depends on the logits alone and not on the order of a float32 sum.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.errors import RequestError
+from makemore_pl.vocabulary import BOUNDARY
+
+NextLogits = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""context int64 (n, T) -> logits float32 (n, V)."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the model's distribution is bent before a character is drawn.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the likeliest character.
+        top_k: keep the k likeliest characters and those tied with the last of them; 0 keeps all.
+        top_p: keep the fewest likeliest characters whose probabilities reach p, and ties; 1 keeps all.
+        min_length: no boundary before that many characters.
+
+    Raises:
+        RequestError: a value out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_length: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise RequestError(f"temperature must be a number of at least 0, not {self.temperature}")
+        if self.top_k < 0:
+            raise RequestError(f"top-k must be at least 0, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise RequestError(f"top-p must be above 0 and at most 1, not {self.top_p}")
+        if self.min_length < 0:
+            raise RequestError(f"min-length must be at least 0, not {self.min_length}")
+
+
+def draw(
+    logits: NDArray[np.float32], uniforms: NDArray[np.float32], decoding: Decoding, length: int
+) -> NDArray[np.int64]:
+    """One character for each row: the smallest id whose cumulative probability exceeds the uniform.
+
+    Args:
+        logits: float32 (n, V).
+        uniforms: float32 (n,), in [0, 1).
+        decoding: temperature, top-k, top-p, minimal length.
+        length: characters that the names already have.
+
+    Returns:
+        Ids, int64 (n,).
+    """
+    scores = logits.astype(np.float64)
+    if length < decoding.min_length:
+        scores[:, BOUNDARY] = -np.inf
+    if decoding.temperature == 0:
+        likeliest: NDArray[np.int64] = scores.argmax(axis=1)
+        return likeliest
+    if 0 < decoding.top_k < scores.shape[1]:
+        kth_largest = -np.partition(-scores, decoding.top_k - 1, axis=1)[:, decoding.top_k - 1]
+        scores[scores < kth_largest[:, None]] = -np.inf
+    # The contract's temperature is a float32. Shifted first: a tiny one then cannot overflow.
+    with np.errstate(over="ignore"):
+        scaled = (scores - scores.max(axis=1, keepdims=True)) / np.float64(np.float32(decoding.temperature))
+    weights = np.exp(scaled)  # (n, V), not yet normalised
+    if decoding.top_p < 1:
+        weights[weights < _nucleus_threshold(weights, np.float64(np.float32(decoding.top_p)))] = 0
+    cumulative = weights.cumsum(axis=1)
+    target = uniforms.astype(np.float64)[:, None] * cumulative[:, -1:]
+    drawn: NDArray[np.int64] = (cumulative <= target).sum(axis=1)
+    return drawn
+
+
+def _nucleus_threshold(weights: NDArray[np.float64], top_p: np.float64) -> NDArray[np.float64]:
+    """Smallest weight inside the nucleus of each row (n, 1), after Holtzman et al. 2020."""
+    falling = -np.sort(-weights, axis=1)
+    before = falling.cumsum(axis=1) - falling  # weight of all likelier characters
+    inside = before < top_p * weights.sum(axis=1, keepdims=True)
+    last_inside = np.maximum(inside.sum(axis=1) - 1, 0)
+    threshold: NDArray[np.float64] = np.take_along_axis(falling, last_inside[:, None], axis=1)
+    return threshold
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """log p of each id in nats: float32 (n, V) -> float64 (n, V)."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def sample_stepwise(
+    next_logits: NextLogits,
+    block_size: int,
+    uniforms: NDArray[np.float32],
+    prefix: NDArray[np.int64],
+    decoding: Decoding,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Names drawn one character at a time, all names together, from any model of the next character.
+
+    Args:
+        next_logits: context int64 (n, T) -> logits float32 (n, V).
+        block_size: T.
+        uniforms: float32 (n, steps) in [0, 1), the only randomness: one draw per character.
+        prefix: int64 (p,), ids at the start of every name.
+        decoding: how each character is drawn.
+
+    Returns:
+        tokens int64 (n, length), 0 after the end, as long as the longest name; and log_prob
+        float32 (n,), nats under the plain model, of all characters and of the boundary if it was drawn.
+    """
+    n, steps = uniforms.shape
+    p = len(prefix)
+    row = np.full((n, block_size + p + steps), BOUNDARY, dtype=np.int64)
+    row[:, block_size : block_size + p] = prefix
+    log_prob = np.full(n, _prefix_log_prob(next_logits, block_size, prefix))
+    active = np.arange(n)
+    for step in range(steps):
+        if len(active) == 0:
+            break
+        at = block_size + p + step  # column to be drawn
+        logits = next_logits(row[active, at - block_size : at])  # (a, T) -> (a, V), a names still growing
+        drawn = draw(logits, uniforms[active, step], decoding, p + step)
+        row[active, at] = drawn
+        log_prob[active] += np.take_along_axis(log_softmax(logits), drawn[:, None], axis=1)[:, 0]
+        active = active[drawn != BOUNDARY]
+    tokens = row[:, block_size:]
+    longest = int((tokens != BOUNDARY).sum(axis=1).max(initial=0))
+    return tokens[:, :longest], log_prob.astype(np.float32)
+
+
+def _prefix_log_prob(next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64]) -> float:
+    if len(prefix) == 0:
+        return 0.0
+    padded = np.concatenate([np.full(block_size, BOUNDARY, dtype=np.int64), prefix])
+    contexts = np.lib.stride_tricks.sliding_window_view(padded[:-1], block_size)  # (p, T)
+    log_probs = log_softmax(next_logits(np.ascontiguousarray(contexts)))
+    return float(log_probs[np.arange(len(prefix)), prefix].sum())

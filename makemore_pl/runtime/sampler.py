@@ -1,0 +1,184 @@
+"""`Sampler`: new names from an exported file."""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.errors import RequestError
+from makemore_pl.runtime.decoding import Decoding
+from makemore_pl.runtime.engines import open_next_character_model, resolve_model
+
+BATCH_DRAWS = 1 << 21
+"""Uniforms drawn at a time: bounds the memory of one batch, whatever n is."""
+PATIENCE = 100_000
+"""Draws in a row without an acceptable name after which a filtered request is given up."""
+MAX_LENGTH = 10_000
+"""Longest name that may be asked for, in characters."""
+
+
+class Sample(NamedTuple):
+    """A name and its log-likelihood in nats under the plain model, boundary included."""
+
+    name: str
+    log_prob: float
+
+
+class TooFewNamesError(RequestError):
+    """Fewer names passed the filters than were wished for; `samples` holds those found."""
+
+    exit_code = 1
+
+    def __init__(self, wished: int, samples: list[Sample]) -> None:
+        super().__init__(
+            f"found {len(samples):,} of {wished:,} names: "
+            f"{PATIENCE:,} draws in a row brought no other that fits the request"
+        )
+        self.samples = samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Decoding):
+    """What `Sampler.sample` takes besides the number of names; see there.
+
+    Raises:
+        RequestError: a value out of its range.
+    """
+
+    seed: int | None = None
+    prefix: str = ""
+    max_length: int | None = None
+    unique: bool = False
+    novel: Collection[str] | None = None
+    match: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed is not None and self.seed < 0:
+            raise RequestError(f"the seed must be at least 0, not {self.seed}")
+        if self.max_length is not None:
+            if not 1 <= self.max_length <= MAX_LENGTH:
+                raise RequestError(f"max-length must be from 1 to {MAX_LENGTH:,}, not {self.max_length}")
+            if self.max_length < self.min_length:
+                raise RequestError(f"max-length ({self.max_length}) is below min-length ({self.min_length})")
+            if self.max_length < len(self.prefix):
+                raise RequestError(
+                    f"max-length ({self.max_length}) is shorter than the prefix {self.prefix!r}"
+                )
+        elif max(self.min_length, len(self.prefix)) > MAX_LENGTH:
+            raise RequestError(f"min-length and the prefix may reach {MAX_LENGTH:,} characters at most")
+
+    def name_filter(self) -> Callable[[str], bool] | None:
+        """A predicate that applies `unique`, `novel` and `match`, or None where nothing is to be filtered.
+
+        Raises:
+            RequestError: `match` is no regular expression.
+        """
+        if not self.unique and self.novel is None and self.match is None:
+            return None
+        try:
+            pattern = re.compile(self.match or "")
+        except re.error as error:
+            raise RequestError(f"match: {self.match!r} is no regular expression ({error})") from error
+        known = frozenset(self.novel or ())
+        seen: set[str] = set()
+
+        def accept(name: str) -> bool:
+            if name in known or name in seen or pattern.search(name) is None:
+                return False
+            if self.unique:
+                seen.add(name)
+            return True
+
+        return accept
+
+
+class Sampler:
+    """Draws names from an exported model. Needs NumPy and ONNX Runtime alone.
+
+    Args:
+        model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
+
+    Raises:
+        ModelFileError: there is no such file, or it is not one of ours.
+
+    Example:
+        >>> Sampler("checkpoints/names").sample(3, seed=1)  # doctest: +SKIP
+        ['kaylin', 'jorah', 'amelie']
+    """
+
+    def __init__(self, model: Path | str | None = None) -> None:
+        self._engine = open_next_character_model(resolve_model(model))
+        self.info = self._engine.info
+
+    def sample(self, n: int = 20, **options: Any) -> list[str]:
+        """Draw `n` names. Same options and seed, same names.
+
+        Args:
+            n: how many.
+            seed: of the uniform draws; None (default) takes a fresh one.
+            temperature: below 1 more usual names, above 1 stranger ones; 0 the likeliest character each time.
+            top_k: draw among the k likeliest characters only; 0 (default) among all.
+            top_p: draw among the likeliest characters that together reach p; 1 (default) among all.
+            prefix: how every name starts.
+            min_length: fewest characters of a name, the prefix included; 1 by default.
+            max_length: most characters; a longer name is cut. By default twice the longest training name.
+            unique: no name twice.
+            novel: names that must not come out, the training list, say.
+            match: a regular expression that must be found in a name (`re.search`).
+
+        Raises:
+            RequestError: an option out of its range.
+            VocabularyError: the prefix has a character that the model does not know.
+            TooFewNamesError: the filters let too few names through; it holds those found.
+        """
+        samples = [sample for batch in self.stream(n, **options) for sample in batch]
+        if len(samples) < n:
+            raise TooFewNamesError(n, samples)
+        return [sample.name for sample in samples]
+
+    def stream(self, n: int = 20, **options: Any) -> Iterator[list[Sample]]:
+        """The same names in batches, with their log-likelihoods, in memory that does not grow with `n`
+        (but for `unique`, which must remember names). Ends early where `sample` raises TooFewNamesError;
+        the other errors come at once, before the first batch.
+        """
+        request = SampleOptions(**options)
+        if n < 0:
+            raise RequestError(f"the number of names must be at least 0, not {n}")
+        prefix = self.info.vocabulary.encode(request.prefix)
+        return self._batches(n, prefix, request, request.name_filter())
+
+    def _batches(
+        self, n: int, prefix: NDArray[np.int64], request: SampleOptions, accept: Callable[[str], bool] | None
+    ) -> Iterator[list[Sample]]:
+        longest = request.max_length or max(2 * self.info.longest_name, request.min_length, len(prefix))
+        steps = longest - len(prefix)
+        generator = np.random.default_rng(request.seed)
+        most = max(1, BATCH_DRAWS // max(1, steps))
+        missing = n
+        fruitless = 0  # draws since the last accepted name
+        while missing > 0 and fruitless < PATIENCE:
+            # A filter lets only some through: a surplus meets most requests in the first round.
+            size = min(most, missing if accept is None else max(1_000, 2 * missing))
+            # A row a name: a seed's first names are the same, however many are asked for.
+            uniforms = generator.random((size, steps), dtype=np.float32)
+            codepoints, log_prob = self._engine.generate(uniforms, prefix, request)
+            batch = map(Sample, _to_text(codepoints), log_prob.tolist())
+            accepted = [sample for sample in batch if accept is None or accept(sample.name)][:missing]
+            missing -= len(accepted)
+            fruitless = 0 if accepted else fruitless + size
+            if accepted:
+                yield accepted
+
+
+def _to_text(codepoints: NDArray[np.int32]) -> list[str]:
+    """Rows of code points, 0 after the end, as texts: NumPy's own fixed-width texts end at the zeros."""
+    n, length = codepoints.shape
+    if length == 0:
+        return [""] * n
+    texts: list[str] = np.ascontiguousarray(codepoints).view(f"<U{length}")[:, 0].tolist()
+    return texts

@@ -1,0 +1,64 @@
+"""Opening an exported file: one place for the session options and for what can be wrong with a file."""
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from makemore_pl.errors import ModelFileError
+
+MAX_FILE_BYTES = 1 << 30
+"""A larger file is refused: the largest that this project writes is far below 1 GiB."""
+
+
+def session_options() -> ort.SessionOptions:
+    """The options of every session, in use and in verification alike."""
+    options = ort.SessionOptions()
+    # Errors reach the caller as exceptions; ONNX Runtime's own log lines would only repeat them.
+    options.log_severity_level = 4
+    return options
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """Load `path` into ONNX Runtime on the CPU.
+
+    Raises:
+        ModelFileError: the file is missing, too large, or no valid model.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}") from error
+    if not path.is_file():
+        raise ModelFileError(f"{path}: not a file")
+    if size > MAX_FILE_BYTES:
+        raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
+    try:
+        # Bytes, not the path: ONNX Runtime then has no folder to look for external data in.
+        return ort.InferenceSession(path.read_bytes(), session_options(), providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # ONNX Runtime raises many unrelated types
+        raise ModelFileError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+
+
+def expect_signature(
+    session: ort.InferenceSession, path: Path, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]]
+) -> None:
+    """Check names and shapes; a text or None in a shape stands for any dynamic dimension.
+
+    Raises:
+        ModelFileError: the file has other inputs or outputs.
+    """
+    for kind, expected, nodes in (
+        ("input", inputs, session.get_inputs()),
+        ("output", outputs, session.get_outputs()),
+    ):
+        found = {node.name: [d if isinstance(d, int) else None for d in node.shape] for node in nodes}
+        if found != expected:
+            raise ModelFileError(f"{path}: expected {kind}s {expected}, found {found}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,29 @@
+"""`ExportAfterFit`: the post-process step, run by the Trainer itself."""
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+from makemore_pl.export.export import Export, Form, export_checkpoint
+
+
+class ExportAfterFit(Callback):
+    """Folds, verifies and exports the best checkpoint when training ends, like `makemore export`.
+
+    Args:
+        form: how the network is stored in the file.
+        enabled: false leaves the checkpoint as it is.
+    """
+
+    def __init__(self, form: Form = "mlp", enabled: bool = True) -> None:
+        self.form = form
+        self.enabled = enabled
+        self.export: Export | None = None
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Raises what `export_checkpoint` raises."""
+        checkpoints = trainer.checkpoint_callback
+        # A fast_dev_run, say, writes no checkpoint: there is nothing to export.
+        if self.enabled and isinstance(checkpoints, ModelCheckpoint) and checkpoints.best_model_path:
+            self.export = export_checkpoint(checkpoints.best_model_path, form=self.form)

@@ -1,0 +1,179 @@
+"""`MakemoreCLI`: LightningCLI with this project's data, model, run folders and post-process step."""
+
+import argparse
+import csv
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from makemore_pl.errors import RequestError
+from makemore_pl.model_info import MODEL_FILE
+from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.training.callbacks import ExportAfterFit
+from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
+from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.training.runs import BEST, claim_run, resolve_checkpoint
+from makemore_pl.vocabulary import BOUNDARY
+
+NAMES_SHOWN = 10
+
+
+class MakemoreCLI(LightningCLI):
+    """Parses one command's options, builds data, model and Trainer, and runs it.
+
+    Args:
+        command: fit, validate, test or predict.
+        args: its options.
+    """
+
+    datamodule: NamesDataModule
+    model: LitBatchNormMLP
+
+    def __init__(self, command: str, args: list[str]) -> None:
+        self.command = command
+        self.source = _named_checkpoint(args)
+        if self.source is None and command != "fit" and not {"-h", "--help", "--print_config"} & set(args):
+            raise RequestError(
+                f"{command}: --ckpt_path is needed: a checkpoint of 'makemore fit', or best, or last"
+            )
+        self.run_folder: Path | None = None
+        super().__init__(
+            LitBatchNormMLP,
+            NamesDataModule,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"max_epochs": 15, "num_sanity_val_steps": 0},
+            seed_everything_default=42,
+            parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
+            load_from_checkpoint_support=False,
+            args=[command, *args],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there a staticmethod
+        """The one command that is run: building the parsers of all four takes seconds."""
+        return {self.command: super().subcommands()[self.command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("data.vocab_size", "model.vocab_size", apply_on="instantiate")
+        parser.link_arguments("data.block_size", "model.block_size", apply_on="instantiate")
+        if self.command == "fit":
+            parser.add_argument(
+                "--run",
+                type=str | None,
+                help="name of the run's folder below checkpoints/; the list's name if left out",
+            )
+            parser.add_argument(
+                "--overwrite", type=bool, default=False, help="replace an earlier run of that name"
+            )
+            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+            parser.set_defaults(
+                {
+                    "checkpoint.filename": BEST,
+                    "checkpoint.monitor": "val/nll",
+                    "checkpoint.save_last": True,
+                    "checkpoint.enable_version_counter": False,
+                }
+            )
+            parser.add_lightning_class_args(ExportAfterFit, "export")
+        if self.source is not None:
+            parser.set_defaults(_defaults_from(self.source))
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: a checkpoint's arguments are defaults here, which the command line may change."""
+
+    def before_instantiate_classes(self) -> None:
+        options = self.config[self.command]
+        if self.source is not None:
+            options["ckpt_path"] = str(self.source.path)
+        # A checkpoint is data: never run code that stands in it.
+        options["weights_only"] = True
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self._get(self.config_init, "trainer")
+        if self.command != "fit":
+            kwargs = {"logger": False, "enable_checkpointing": False, **kwargs}
+        elif not config.get("fast_dev_run"):
+            self.run_folder = self._claim_run()
+            kwargs = {"default_root_dir": str(self.run_folder), **kwargs}
+            if config.get("logger") in (None, True):
+                kwargs["logger"] = _loggers(self.run_folder)
+            checkpoints: ModelCheckpoint = self._get(self.config_init, "checkpoint")
+            checkpoints.dirpath = checkpoints.dirpath or str(self.run_folder)
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Figures of the best checkpoint, where everything lies, and names from the exported file."""
+        export: ExportAfterFit = self._get(self.config_init, "export")
+        if self.run_folder is None or not self.trainer.checkpoint_callback.best_model_path:  # type: ignore[union-attr]
+            return
+        dev = self.trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+        [figures] = self.trainer.test(
+            datamodule=self.datamodule, ckpt_path=BEST, weights_only=True, verbose=False
+        )
+        if not self.trainer.is_global_zero:
+            return
+        print(f"run:    {self.run_folder}")
+        print(f"NLL:    {dev:.4f} dev, {figures['test/nll']:.4f} test (nats per character)")
+        if export.export is not None:
+            print(f"model:  {export.export.folder / MODEL_FILE}, {export.export.report.describe()}")
+            names = Sampler(export.export.folder).sample(NAMES_SHOWN, seed=self.config.fit.seed_everything)
+            print(f"names:  {', '.join(names)}")
+
+    def predict(self, **kwargs: Any) -> None:
+        """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
+        log_probs = torch.cat(self.trainer.predict(**kwargs)).float()  # type: ignore[arg-type]
+        contexts, targets = self.datamodule.windows("test")
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("context", "next", "probability", "likeliest"))
+        texts = ["", *self.datamodule.vocabulary.characters]  # text of each id, the boundary's being empty
+        rows = zip(contexts.tolist(), targets.tolist(), log_probs, strict=True)
+        for context, target, log_prob in rows:
+            shown = "".join(texts[token] for token in context if token != BOUNDARY)
+            probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
+            writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
+
+    def _claim_run(self) -> Path:
+        """The run's folder: a new one, or the one of the checkpoint that training goes on from."""
+        options = self.config[self.command]
+        if self.source is not None and options.run is None:
+            return self.source.path.parent
+        return claim_run(options.run, self.datamodule.list.name, overwrite=options.overwrite)
+
+
+def _named_checkpoint(args: list[str]) -> Checkpoint | None:
+    """The checkpoint that the command line names, read before its other options are parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--run")
+    options, _ = parser.parse_known_args(args)
+    if options.ckpt_path in (None, "null"):
+        return None
+    return read_checkpoint(resolve_checkpoint(options.ckpt_path, options.run))
+
+
+def _defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The model's and the data's arguments as they were in training, and its vocabulary."""
+    linked = ("vocab_size", "block_size")
+    defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in linked}
+    defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
+    defaults["data.characters"] = checkpoint.data["characters"]
+    return defaults
+
+
+def _loggers(run_folder: Path) -> list[Logger]:
+    """CSV always, TensorBoard where it is installed."""
+    loggers: list[Logger] = [CSVLogger(run_folder.parent, name=run_folder.name, version="")]
+    if find_spec("tensorboard") is not None:
+        loggers.append(TensorBoardLogger(run_folder.parent, name=run_folder.name, version="tensorboard"))
+    return loggers

@@ -1,0 +1,88 @@
+"""The training half's commands: LightningCLI's four, `export` and `verify`."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from makemore_pl.errors import RequestError
+from makemore_pl.export.export import Form, export_checkpoint, verify_file
+from makemore_pl.training.cli import MakemoreCLI
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def run(command: str, args: list[str]) -> int:
+    """Run one of the training commands.
+
+    Args:
+        command: fit, validate, test, predict, export or verify.
+        args: its options.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MakemoreError: anything the user can mend.
+    """
+    _quieten()
+    try:
+        if command == "export":
+            _export(args)
+        elif command == "verify":
+            _verify(args)
+        else:
+            MakemoreCLI(command, [_shipped_config(previous, arg) for previous, arg in zip(["", *args], args)])  # noqa: B905
+    except ArgumentError as error:
+        raise RequestError(f"{command}: {error.message}") from error
+    except MisconfigurationException as error:
+        raise RequestError(f"{command}: {error}") from error
+    return 0
+
+
+def _export(args: list[str]) -> None:
+    parser = ArgumentParser(
+        prog="makemore export",
+        description="Fold a checkpoint, prove that nothing changed, and write the ONNX files.",
+        exit_on_error=False,
+    )
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
+    parser.add_argument(
+        "-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out"
+    )
+    parser.add_argument("--form", type=Form, default="mlp", help="how the network is stored")
+    options: Any = parser.parse_args(args)
+    export = export_checkpoint(options.checkpoint, options.output, options.form)
+    print(f"{export.folder}: {export.report.describe()}")
+
+
+def _verify(args: list[str]) -> None:
+    parser = ArgumentParser(
+        prog="makemore verify",
+        description="Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not.",
+        exit_on_error=False,
+    )
+    parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file")
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
+    options: Any = parser.parse_args(args)
+    print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")
+
+
+def _shipped_config(previous: str, arg: str) -> str:
+    """`--config deep` means the shipped configs/deep.yaml, unless there is a file of that name here."""
+    if previous in ("-c", "--config") and not Path(arg).exists():
+        shipped = CONFIGS / f"{arg}.yaml"
+        if Path(arg).name == arg and shipped.is_file():
+            return str(shipped)
+    return arg
+
+
+def _quieten() -> None:
+    """Leave Lightning's warnings, drop its news: devices found, seeds set, products to try."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Between Lightning and PyTorch, nothing a user could mend.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")

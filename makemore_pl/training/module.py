@@ -1,0 +1,125 @@
+"""`LitBatchNormMLP`: loss, optimiser, schedule and metrics around the network, nothing else."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from makemore_pl.errors import RequestError
+from makemore_pl.training.batches import Batch
+from makemore_pl.training.model import BatchNormMLP
+
+
+class LitBatchNormMLP(L.LightningModule):
+    """Trains a `BatchNormMLP` by next-character cross-entropy with AdamW and a one-cycle learning rate.
+
+    Args:
+        vocab_size: V; on the command line it comes from the data.
+        block_size: T; on the command line it comes from the data.
+        lr: highest learning rate of the cycle.
+        warmup: share of the steps on which the rate rises to its highest; it falls on the others.
+        weight_decay: AdamW's, on weight matrices; biases and BatchNorm are left alone.
+        label_smoothing: share of the target spread evenly over all characters, in training only.
+        network: the other arguments of `BatchNormMLP`.
+
+    Raises:
+        RequestError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        lr: float = 0.02,
+        warmup: float = 0.4,
+        weight_decay: float = 0.01,
+        label_smoothing: float = 0.0,
+        **network: Any,
+    ) -> None:
+        super().__init__()
+        if not lr > 0:
+            raise RequestError(f"model.lr must be above 0, not {lr}")
+        if not 0 < warmup < 1:
+            raise RequestError(f"model.warmup must be above 0 and below 1, not {warmup}")
+        if not 0 <= label_smoothing < 1:
+            raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+        self.save_hyperparameters()
+        self.lr = lr
+        self.warmup = warmup
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.net = BatchNormMLP(vocab_size, block_size, **network)
+        # Exact: a sum over all examples of all batches and ranks, divided once.
+        self.val_nll = MeanMetric()
+        self.test_nll = MeanMetric()
+        for metric in (self.val_nll, self.test_nll):
+            metric.set_dtype(torch.float64)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """context int64 (B, T) -> logits (B, V)."""
+        logits: Tensor = self.net(context)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        context, target = batch
+        loss = F.cross_entropy(self.net(context), target, label_smoothing=self.label_smoothing)
+        if self._is_logged_step():
+            self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.val_nll)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_figures("val", self.val_nll)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.test_nll)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_figures("test", self.test_nll)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log-probabilities of the next character in nats, (B, V)."""
+        context, _ = batch
+        log_prob: Tensor = self.net(context).log_softmax(dim=1)
+        return log_prob
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        vectors = [p for p in self.parameters() if p.ndim == 1]
+        groups = [
+            {"params": matrices, "weight_decay": self.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        # Fused: one kernel for all parameters, on the CPU as on the GPU.
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.lr,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=self.warmup,
+            cycle_momentum=False,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _is_logged_step(self) -> bool:
+        """Whether Lightning will write this step. On all others `self.log` would be paid for nothing."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        return every > 0 and (self.global_step + 1) % every == 0
+
+    def _evaluate(self, batch: Batch, nll: MeanMetric) -> None:
+        context, target = batch
+        nll.update(F.cross_entropy(self.net(context), target), weight=len(target))
+
+    def _log_figures(self, stage: str, metric: MeanMetric) -> None:
+        nll = metric.compute()
+        metric.reset()
+        self.log(f"{stage}/nll", nll, prog_bar=True)  # nats per character
+        self.log(f"{stage}/perplexity", nll.exp())
+        self.log(f"{stage}/bits_per_char", nll / math.log(2))

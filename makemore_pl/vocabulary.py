@@ -1,0 +1,83 @@
+"""Characters and their ids. Shared by both halves of the project: NumPy only."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.errors import VocabularyError
+
+BOUNDARY = 0
+"""Id of the boundary: the start and the end of a name. It is no character, so '.' stays free."""
+
+
+class Vocabulary:
+    """The characters of a list of names, sorted by code point, with ids 1 … V-1; id 0 is the boundary.
+
+    Args:
+        characters: the different characters, in any order.
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = "".join(sorted(set(characters)))
+        self.codepoints: NDArray[np.int32] = _codepoints(self.characters)
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> "Vocabulary":
+        return cls(set().union(*names))
+
+    def __len__(self) -> int:
+        """V: the characters and the boundary."""
+        return len(self.characters) + 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.characters!r})"
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Ids of the characters of `text`, int64 (len(text),), without boundaries.
+
+        Raises:
+            VocabularyError: a character is not in the vocabulary; the message names it.
+        """
+        return self.encode_codepoints(_codepoints(text))
+
+    def encode_codepoints(self, codepoints: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The same for an array of code points of any shape."""
+        # The characters are sorted, so an id is a position found by bisection, plus 1.
+        index = np.searchsorted(self.codepoints, codepoints)
+        known = self.codepoints[np.minimum(index, len(self.codepoints) - 1)] == codepoints
+        if not known.all():
+            unknown = "".join(sorted({chr(c) for c in codepoints[~known].flat}))
+            raise VocabularyError(
+                f"the model does not know {describe_characters(unknown)}; "
+                f"it knows {describe_characters(self.characters)}"
+            )
+        return index + 1
+
+    def decode(self, tokens: NDArray[Any] | Sequence[int]) -> str:
+        """Text of one row of ids, up to the first boundary."""
+        text = []
+        for token in tokens:
+            if token == BOUNDARY:
+                break
+            text.append(self.characters[int(token) - 1])
+        return "".join(text)
+
+
+def _codepoints(text: str) -> NDArray[np.int32]:
+    return np.frombuffer(text.encode("utf-32-le"), dtype="<i4").astype(np.int32)
+
+
+def describe_characters(characters: str, most: int = 40) -> str:
+    """`'ö' (U+00F6)` for one character, `"abc"` for several, shortened past `most`."""
+    if len(characters) == 1:
+        return f"{characters!r} (U+{ord(characters):04X})"
+    shown = repr(characters[:most])
+    return shown if len(characters) <= most else f"{shown} and {len(characters) - most} more"
