@@ -13,7 +13,13 @@ from makemore_pl.errors import CheckpointError, MakemoreError
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP
 
-_REQUIRED = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "NamesDataModule")
+_REQUIRED = (
+    "global_step",
+    "state_dict",
+    "hyper_parameters",
+    "datamodule_hyper_parameters",
+    "NamesDataModule",
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Checkpoint:
         model_arguments: arguments of `LitBatchNormMLP`.
         data_arguments: arguments of `NamesDataModule`.
         data: `NamesDataModule.state_dict()`: vocabulary and training list.
+        global_step: optimiser steps made.
         weights: `LitBatchNormMLP.state_dict()`, on the CPU.
     """
 
@@ -32,6 +39,7 @@ class Checkpoint:
     model_arguments: dict[str, Any]
     data_arguments: dict[str, Any]
     data: dict[str, Any]
+    global_step: int
     weights: Mapping[str, torch.Tensor]
 
     def load_model(self) -> BatchNormMLP:
@@ -79,5 +87,6 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         content["hyper_parameters"],
         content["datamodule_hyper_parameters"],
         content["NamesDataModule"],
+        content["global_step"],
         content["state_dict"],
     )

@@ -3,24 +3,25 @@
 import argparse
 import csv
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from makemore_pl.errors import RequestError
-from makemore_pl.model_info import MODEL_FILE
+from makemore_pl.model_info import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.module import LitBatchNormMLP
-from makemore_pl.training.runs import BEST, claim_run, resolve_checkpoint
+from makemore_pl.training.plots import plot_losses
+from makemore_pl.training.runs import BEST, claim_run, release_run, resolve_checkpoint
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_SHOWN = 10
@@ -107,10 +108,17 @@ class MakemoreCLI(LightningCLI):
             self.run_folder = self._claim_run()
             kwargs = {"default_root_dir": str(self.run_folder), **kwargs}
             if config.get("logger") in (None, True):
-                kwargs["logger"] = _loggers(self.run_folder)
+                kwargs["logger"] = run_loggers(self.run_folder, self.source.global_step if self.source else 0)
             checkpoints: ModelCheckpoint = self._get(self.config_init, "checkpoint")
             checkpoints.dirpath = checkpoints.dirpath or str(self.run_folder)
-        return super().instantiate_trainer(**kwargs)
+        else:
+            self._get(self.config_init, "checkpoint").save_last = False
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            if self.run_folder is not None and not any(self.run_folder.iterdir()):
+                release_run(self.run_folder)
+            raise RequestError(f"trainer: {error}") from error
 
     def after_fit(self) -> None:
         """Figures of the best checkpoint, where everything lies, and names from the exported file."""
@@ -123,6 +131,9 @@ class MakemoreCLI(LightningCLI):
         )
         if not self.trainer.is_global_zero:
             return
+        metrics = self.run_folder / METRICS_FILE
+        if metrics.is_file():  # not with a logger of the user's own
+            plot_losses(metrics, self.run_folder / "plots" / "loss.png")
         print(f"run:    {self.run_folder}")
         print(f"NLL:    {dev:.4f} dev, {figures['test/nll']:.4f} test (nats per character)")
         if export.export is not None:
@@ -148,7 +159,10 @@ class MakemoreCLI(LightningCLI):
         options = self.config[self.command]
         if self.source is not None and options.run is None:
             return self.source.path.parent
-        return claim_run(options.run, self.datamodule.list.name, overwrite=options.overwrite)
+        list_name = self.datamodule.list.name
+        if not is_rank_zero():
+            return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
+        return claim_run(options.run, list_name, overwrite=options.overwrite)
 
 
 def _named_checkpoint(args: list[str]) -> Checkpoint | None:
@@ -169,11 +183,3 @@ def _defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
     defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
     defaults["data.characters"] = checkpoint.data["characters"]
     return defaults
-
-
-def _loggers(run_folder: Path) -> list[Logger]:
-    """CSV always, TensorBoard where it is installed."""
-    loggers: list[Logger] = [CSVLogger(run_folder.parent, name=run_folder.name, version="")]
-    if find_spec("tensorboard") is not None:
-        loggers.append(TensorBoardLogger(run_folder.parent, name=run_folder.name, version="tensorboard"))
-    return loggers

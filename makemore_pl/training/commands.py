@@ -86,3 +86,13 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Between Lightning and PyTorch, nothing a user could mend.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
+    # Steps are counted over epochs: the loss of a small list is logged all the same.
+    warnings.filterwarnings(
+        "ignore", message=r"The number of training batches .* is smaller than the logging"
+    )
+    # A test needs no callback that training had.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks")
+    # The run's folder is its own, and the configuration has just been put there.
+    warnings.filterwarnings(
+        "ignore", message=r"(Checkpoint|Experiment logs) directory .* exists and is not empty"
+    )

@@ -15,6 +15,18 @@ from makemore_pl.training.batches import Batch
 from makemore_pl.training.model import BatchNormMLP
 
 
+def one_cycle(progress: float, warmup: float) -> float:
+    """Share of the highest learning rate: a half cosine up from 1/25, another one down to 0 (Smith 2018).
+
+    Args:
+        progress: share of all steps that are done; from 1 on the rate is 0.
+        warmup: share of the steps on which the rate rises.
+    """
+    if progress < warmup:
+        return 1 - 0.96 * (1 + math.cos(math.pi * progress / warmup)) / 2
+    return (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
+
+
 class LitBatchNormMLP(L.LightningModule):
     """Trains a `BatchNormMLP` by next-character cross-entropy with AdamW and a one-cycle learning rate.
 
@@ -99,12 +111,10 @@ class LitBatchNormMLP(L.LightningModule):
         ]
         # Fused: one kernel for all parameters, on the CPU as on the GPU.
         optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=self.lr,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=self.warmup,
-            cycle_momentum=False,
+        # Not OneCycleLR: its length is part of its state, so that training could not go on for longer.
+        total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: one_cycle(step / total_steps, self.warmup)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

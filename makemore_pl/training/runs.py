@@ -39,6 +39,13 @@ def claim_run(name: str | None, list_name: str, *, overwrite: bool = False) -> P
     return folder
 
 
+def release_run(folder: Path) -> None:
+    """Take back an empty folder that `claim_run` has made, and checkpoints/ with it if that is empty, too."""
+    folder.rmdir()
+    if not any(RUNS_DIR.iterdir()):
+        RUNS_DIR.rmdir()
+
+
 def _make(name: str) -> Path | None:
     """The new folder, or None where it exists."""
     folder = RUNS_DIR / name

@@ -1,0 +1,116 @@
+"""Fixtures: small lists, a trained and exported run, and a way to call the command line."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from makemore_pl.cli import main
+from makemore_pl.errors import DataError
+from makemore_pl.training.lists import load_list
+from makemore_pl.training.model import BatchNormMLP
+
+UNICODE_NAMES = """
+Žofie Řehoř Ťapka Ñuñez José María Zoë Øystein Åse Ðóra Łukasz Çağlar Đặng Nguyễn Ωρίων Иван Ольга
+Михаил 美咲 太郎 さくら 서연 지훈 נועה יעל محمد ليلى O'Brien D'Angelo Jean-Luc St._John J.R. Anne_Marie
+""".replace("_", " ")
+
+
+@dataclass
+class Result:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+RunCommand = Callable[..., Result]
+
+
+@pytest.fixture
+def makemore(capfd: pytest.CaptureFixture[str]) -> RunCommand:
+    """Run the program in this process."""
+
+    def run(*args: object) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(arg) for arg in args])
+        captured = capfd.readouterr()
+        return Result(int(exit_info.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def short_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 names of the shipped list, over its 26 letters."""
+    file = tmp_path_factory.mktemp("lists") / "short.txt"
+    file.write_text("\n".join(load_list("names").names[:400]) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def unicode_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Names with accents, spaces, apostrophes, full stops and other scripts; CRLF ends and a BOM."""
+    names = UNICODE_NAMES.replace(" John", "\0John").replace(" Marie", "\0Marie").split()
+    file = tmp_path_factory.mktemp("lists") / "unicode.txt"
+    content = "\r\n".join(name.replace("\0", " ") for name in names) + "\r\n"
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode())
+    return file
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> Path:
+    """A finished run: `makemore fit` on the short list, with everything it leaves behind."""
+    place = tmp_path_factory.mktemp("work")
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        with pytest.raises(SystemExit) as exit_info:
+            main(["fit", "--data.path", str(short_list), "--data.batch_size", "256", *QUICK])
+    finally:
+        os.chdir(before)
+    assert exit_info.value.code == 0
+    return place / "checkpoints" / "short"
+
+
+QUICK = (
+    "--trainer.max_epochs",
+    "3",
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+)
+"""Options of a `fit` that takes a second."""
+
+
+@pytest.fixture(scope="session")
+def makemore_names() -> list[str]:
+    """The lectures' list, where it is to be had without a download."""
+    if not os.environ.get("MAKEMORE_DATA_DIR"):
+        pytest.skip("the makemore list is not at hand: set MAKEMORE_DATA_DIR to a folder with its names.txt")
+    try:
+        return load_list("makemore").names
+    except DataError as error:
+        pytest.skip(f"the makemore list is not at hand: {error}")
+
+
+def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
+    """Weights, gains and running statistics as after training: none is 0 or 1, which would hide errors."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
+                module.running_var.copy_(torch.rand(module.num_features, generator=generator) * 3 + 0.1)
+                if module.affine:
+                    module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
+                    module.bias.copy_(torch.randn(module.num_features, generator=generator))
+    return model.eval()

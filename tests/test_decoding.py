@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from makemore_pl.errors import RequestError
+from makemore_pl.runtime.decoding import Decoding, draw, log_softmax, sample_stepwise
+
+LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], dtype=np.float32))
+BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+
+
+def ids(uniforms: list[float], decoding: Decoding, length: int = 5) -> list[int]:
+    repeated = np.repeat(LOGITS, len(uniforms), axis=0)
+    return draw(repeated, np.array(uniforms, dtype=np.float32), decoding, length).tolist()
+
+
+def test_smallest_id_whose_cumulative_probability_exceeds_the_uniform() -> None:
+    uniforms = [0.0, 0.099, 0.101, 0.499, 0.501, 0.699, 0.701, float(BELOW_ONE)]
+    assert ids(uniforms, Decoding()) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_frequencies_follow_the_probabilities() -> None:
+    """A chi-square of 3 degrees of freedom above 30 comes once in 10^6 seeds; this seed is fixed."""
+    uniforms = np.random.default_rng(0).random(100_000, dtype=np.float32)
+    counts = np.bincount(draw(np.repeat(LOGITS, 100_000, axis=0), uniforms, Decoding(), 5), minlength=4)
+    expected = 100_000 * np.array([0.1, 0.4, 0.2, 0.3])
+    assert ((counts - expected) ** 2 / expected).sum() < 30
+
+
+def test_temperature() -> None:
+    assert ids([0.0, float(BELOW_ONE)], Decoding(temperature=0)) == [1, 1]
+    assert ids([0.0, float(BELOW_ONE)], Decoding(temperature=1e-6)) == [1, 1]
+    assert ids([0.1, 0.3, 0.6, 0.9], Decoding(temperature=1e6)) == [0, 1, 2, 3]  # uniform
+    # Squared probabilities at 1/2: 0.01, 0.16, 0.04, 0.09 of 0.30.
+    assert ids([0.03, 0.04, 0.56, 0.58, 0.69, 0.71], Decoding(temperature=0.5)) == [0, 1, 1, 2, 2, 3]
+
+
+def test_top_k_keeps_the_likeliest() -> None:
+    assert set(ids([i / 100 for i in range(100)], Decoding(top_k=2))) == {1, 3}
+    assert set(ids([i / 100 for i in range(100)], Decoding(top_k=99))) == {0, 1, 2, 3}
+
+
+def test_top_p_keeps_the_fewest_that_reach_p() -> None:
+    grid = [i / 100 for i in range(100)]
+    assert set(ids(grid, Decoding(top_p=0.39))) == {1}
+    assert set(ids(grid, Decoding(top_p=0.69))) == {1, 3}
+    assert set(ids(grid, Decoding(top_p=0.71))) == {1, 2, 3}
+    assert set(ids(grid, Decoding(top_p=1e-9))) == {1}
+
+
+def test_no_boundary_before_the_minimal_length() -> None:
+    assert ids([0.0], Decoding(min_length=6), length=5) == [1]
+    assert ids([0.0], Decoding(min_length=5), length=5) == [0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"top_p": float("nan")},
+        {"min_length": -1},
+    ],
+)
+def test_values_out_of_range(options: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match=next(iter(options)).replace("_", "-")):
+        Decoding(**options)  # type: ignore[arg-type]
+
+
+def chain(contexts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Ids 1, 2, 3, then the end: each certain after the one before."""
+    logits = np.full((len(contexts), 4), -100.0, dtype=np.float32)
+    logits[np.arange(len(contexts)), (contexts[:, -1] + 1) % 4] = 0
+    return logits
+
+
+def test_names_end_at_the_boundary_and_at_the_last_draw() -> None:
+    tokens, log_prob = sample_stepwise(
+        chain, 2, np.zeros((2, 9), np.float32) + 0.5, np.array([], np.int64), Decoding()
+    )
+    assert tokens.tolist() == [[1, 2, 3]] * 2
+    assert log_prob.tolist() == [0, 0]
+    tokens, _ = sample_stepwise(
+        chain, 2, np.full((1, 2), 0.5, np.float32), np.array([], np.int64), Decoding()
+    )
+    assert tokens.tolist() == [[1, 2]]
+
+
+def test_prefix_stands_first_and_counts() -> None:
+    prefix = np.array([3, 1], dtype=np.int64)
+    tokens, log_prob = sample_stepwise(chain, 2, np.full((1, 9), 0.5, np.float32), prefix, Decoding())
+    assert tokens.tolist() == [[3, 1, 2, 3]]
+    # Neither 3 at the start nor 1 after 3 is what the chain does.
+    assert log_prob[0] == pytest.approx(-200, abs=1e-3)
+
+
+def test_log_prob_is_of_the_plain_model_whatever_the_temperature() -> None:
+    def constant(contexts: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.repeat(LOGITS, len(contexts), axis=0)
+
+    uniforms = np.random.default_rng(1).random((200, 8), dtype=np.float32)
+    tokens, log_prob = sample_stepwise(
+        constant, 3, uniforms, np.array([], np.int64), Decoding(temperature=2.0, top_k=3)
+    )
+    p = np.array([0.1, 0.4, 0.2, 0.3])
+    for row, value in zip(tokens, log_prob, strict=True):
+        name = row[row != 0]
+        ended = len(name) < 8
+        assert value == pytest.approx(np.log(p[name]).sum() + ended * np.log(p[0]), abs=1e-5)
+
+
+def test_log_softmax_sums_to_one() -> None:
+    assert np.exp(log_softmax(LOGITS * 50)).sum() == pytest.approx(1)
+
+
+def test_nothing_to_draw() -> None:
+    empty = np.array([], np.int64)
+    tokens, log_prob = sample_stepwise(chain, 2, np.zeros((0, 5), np.float32), empty, Decoding())
+    assert tokens.shape == (0, 0)
+    assert log_prob.shape == (0,)
+    tokens, _ = sample_stepwise(chain, 2, np.zeros((3, 0), np.float32), empty, Decoding())
+    assert tokens.shape == (3, 0)

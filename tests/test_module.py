@@ -1,0 +1,108 @@
+import math
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+
+from makemore_pl.errors import DataError, RequestError
+from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.module import LitBatchNormMLP, one_cycle
+
+
+def trainer(**options: object) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return L.Trainer(accelerator="cpu", enable_model_summary=False, **{**quiet, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def data(short_list: Path) -> NamesDataModule:
+    return NamesDataModule(str(short_list), batch_size=128, eval_batch_size=100)
+
+
+def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule) -> None:
+    L.seed_everything(1)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter = trainer(max_epochs=8)
+    fitter.fit(module, datamodule=data)
+    [figures] = fitter.test(module, datamodule=data, verbose=False)
+
+    contexts, targets = (torch.from_numpy(array).long() for array in data.windows("test"))
+    assert len(targets) % 100  # the last batch is not full: means of batch means would be wrong
+    with torch.no_grad():
+        expected = F.cross_entropy(module.net.eval()(contexts).double(), targets).item()
+    assert figures["test/nll"] == pytest.approx(expected, abs=1e-6)
+    assert figures["test/perplexity"] == pytest.approx(math.exp(expected), rel=1e-6)
+    assert figures["test/bits_per_char"] == pytest.approx(expected / math.log(2), rel=1e-6)
+    assert figures["test/nll"] < math.log(data.vocab_size) - 0.4
+
+
+def test_same_seed_same_weights(data: NamesDataModule) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        L.seed_everything(seed)
+        module = LitBatchNormMLP(data.vocab_size, data.block_size)
+        trainer(max_epochs=1).fit(module, datamodule=data)
+        return module.net.layers.output.weight.detach()
+
+    first = weights(1)
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2))
+
+
+def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, 3, weight_decay=0.5)
+    fitter = trainer(max_epochs=1, limit_train_batches=1)
+    fitter.fit(module, datamodule=data)
+    decays = {
+        p.ndim: group["weight_decay"] for group in fitter.optimizers[0].param_groups for p in group["params"]
+    }
+    assert decays == {1: 0.0, 2: 0.5}
+
+
+def test_batches_come_from_the_shuffled_training_split(data: NamesDataModule) -> None:
+    batches = list(data.train_dataloader())
+    contexts, targets = data.windows("train")
+    assert sum(len(t) for _, t in batches) == len(targets)
+    seen = sorted(tuple(row) for c, t in batches for row in torch.cat([c, t[:, None]], dim=1).tolist())
+    assert seen == sorted((*c, t) for c, t in zip(contexts.tolist(), targets.tolist(), strict=True))
+    assert all(len(t) <= 100 for _, t in data.val_dataloader())
+
+
+def test_predict_step_gives_log_probabilities(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size).eval()
+    log_prob = module.predict_step(next(iter(data.predict_dataloader())), 0)
+    assert torch.allclose(log_prob.exp().sum(dim=1), torch.ones(len(log_prob)), atol=1e-5)
+
+
+def test_learning_rate_goes_up_and_down_to_zero() -> None:
+    rates = [one_cycle(step / 100, warmup=0.4) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates[40] == 1 == max(rates)
+    assert rates[:41] == sorted(rates[:41])
+    assert rates[40:] == sorted(rates[40:], reverse=True)
+    assert rates[100] == one_cycle(1.5, warmup=0.4) == 0
+
+
+@pytest.mark.parametrize("options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}])
+def test_bad_arguments_are_named(options: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match=next(iter(options))):
+        LitBatchNormMLP(27, 3, **options)
+
+
+@pytest.mark.parametrize("options", [{"block_size": 0}, {"batch_size": -1}, {"eval_batch_size": 0}])
+def test_bad_sizes_are_named(short_list: Path, options: dict[str, int]) -> None:
+    with pytest.raises(DataError, match=next(iter(options))):
+        NamesDataModule(str(short_list), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.makemore
+def test_default_recipe_reaches_the_lectures_figure(makemore_names: list[str]) -> None:
+    """Dev NLL of S4's network on the lectures' split; their 200,000 steps gave 2.105."""
+    L.seed_everything(42)
+    data = NamesDataModule("makemore", dedupe=False)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter = trainer(max_epochs=15)
+    fitter.fit(module, datamodule=data)
+    assert module.net.n_parameters == 12_097
+    assert fitter.callback_metrics["val/nll"].item() <= 2.105

@@ -1,0 +1,127 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from makemore_pl import Sampler, Scorer
+from makemore_pl.errors import ModelFileError, RequestError, VocabularyError
+from makemore_pl.runtime.sampler import TooFewNamesError
+
+
+@pytest.fixture(scope="module")
+def sampler(run_folder: Path) -> Sampler:
+    return Sampler(run_folder)
+
+
+def test_same_seed_same_names_however_many(sampler: Sampler) -> None:
+    names = sampler.sample(50, seed=1)
+    assert names == sampler.sample(50, seed=1)
+    assert names[:20] == sampler.sample(20, seed=1)
+    assert names != sampler.sample(50, seed=2)
+    assert all(name and set(name) <= set(sampler.info.characters) for name in names)
+
+
+def test_without_seed_names_differ(sampler: Sampler) -> None:
+    """Equal by chance: less than once in 10^50."""
+    assert sampler.sample(50) != sampler.sample(50)
+
+
+def test_temperature_zero_is_one_name(sampler: Sampler) -> None:
+    assert len(set(sampler.sample(20, temperature=0))) == 1
+
+
+def test_prefix_lengths_and_filters(sampler: Sampler) -> None:
+    names = sampler.sample(
+        100, seed=3, prefix="ma", min_length=5, max_length=7, unique=True, match="[aeiou]$"
+    )
+    assert len(set(names)) == 100
+    assert all(name.startswith("ma") and 5 <= len(name) <= 7 and name[-1] in "aeiou" for name in names)
+
+
+def test_novel_names_stand_not_in_the_list(sampler: Sampler) -> None:
+    plain = sampler.sample(200, seed=4)
+    novel = sampler.sample(200, seed=4, novel=set(plain[:100]))
+    assert not set(novel) & set(plain[:100])
+
+
+def test_top_k_one_is_greedy(sampler: Sampler) -> None:
+    assert sampler.sample(3, top_k=1) == sampler.sample(3, temperature=0)
+
+
+def test_log_likelihood_is_what_the_scorer_says(sampler: Sampler, run_folder: Path) -> None:
+    samples = [s for batch in sampler.stream(300, seed=5, max_length=60) for s in batch]
+    scores = Scorer(run_folder).score([s.name for s in samples])
+    for sample, score in zip(samples, scores, strict=True):
+        assert score.log_prob == pytest.approx(sample.log_prob, abs=1e-4)
+
+
+def test_wishes_that_cannot_be_met(sampler: Sampler) -> None:
+    with pytest.raises(VocabularyError, match="does not know 'ö'"):
+        sampler.sample(1, prefix="ö")
+    with pytest.raises(TooFewNamesError, match="found 1 of 3 names") as error:
+        sampler.sample(3, temperature=0, unique=True)
+    assert len(error.value.samples) == 1
+    with pytest.raises(TooFewNamesError, match="found 0 of 1 names"):
+        sampler.sample(1, match="[0-9]", seed=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": -1},
+        {"seed": -1},
+        {"max_length": 0},
+        {"max_length": 10**9},
+        {"min_length": 5, "max_length": 4},
+        {"min_length": 10**9},
+        {"prefix": "anna", "max_length": 3},
+        {"match": "("},
+        {"temperature": -1},
+    ],
+)
+def test_options_out_of_range(sampler: Sampler, options: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        sampler.sample(**options)  # type: ignore[arg-type]
+
+
+def test_prefix_as_long_as_allowed(sampler: Sampler) -> None:
+    assert sampler.sample(2, prefix="anna", max_length=4) == ["anna", "anna"]
+    assert sampler.sample(0) == []
+
+
+def test_unknown_option_is_an_error(sampler: Sampler) -> None:
+    with pytest.raises(TypeError, match="temprature"):
+        sampler.sample(1, temprature=1)
+
+
+def test_folder_without_export(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"holds no model\.onnx"):
+        Sampler(tmp_path)
+
+
+def test_scores_of_names_one_by_one_and_together(run_folder: Path) -> None:
+    scorer = Scorer(run_folder)
+    names = ["emma", "xqz", "a", "isabella"]
+    together = scorer.score(names)
+    for name, score in zip(names, together, strict=True):
+        [alone] = scorer.score([name])
+        assert alone.log_prob == pytest.approx(score.log_prob, abs=1e-5)
+        assert score.log_prob is not None
+        assert score.per_character == pytest.approx(score.log_prob / (len(name) + 1))
+        assert score.perplexity == pytest.approx(math.exp(-score.log_prob / (len(name) + 1)))
+    assert together[0].per_character > together[1].per_character  # type: ignore[operator]
+
+
+def test_probabilities_of_all_short_names_and_longer_ones_sum_to_one(run_folder: Path) -> None:
+    """Names of one character, plus the mass of everything longer, is everything but the empty name."""
+    scorer = Scorer(run_folder)
+    single = sum(math.exp(s.log_prob or 0) for s in scorer.score(list(scorer.info.characters)))
+    [empty] = scorer.score([""])
+    assert 0 < single + math.exp(empty.log_prob or 0) < 1
+
+
+def test_unknown_characters_are_reported_and_the_rest_is_scored(run_folder: Path) -> None:
+    scores = Scorer(run_folder).score(["emma", "zoë", "ava"])
+    assert [score.log_prob is None for score in scores] == [False, True, False]
+    assert scores[1].unknown == "ë"
+    assert scores[1].per_character is None

@@ -1,0 +1,88 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from makemore_pl.errors import VerificationError
+from makemore_pl.export.contexts import ContextSet
+from makemore_pl.export.verify import FLOAT32, Candidate, compare, compare_batch_sizes, describe_context
+
+CONTEXTS = ContextSet(vocab_size=7, block_size=3)
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 7, 5))
+
+
+def reference(contexts: NDArray[np.int64]) -> NDArray[Any]:
+    """A model of 5 logits: a sum of one term for each position."""
+    logits: NDArray[Any] = sum(WEIGHTS[t][contexts[:, t]] for t in range(3))
+    return logits
+
+
+def off_by(amount: float, context: tuple[int, ...] = (6, 0, 2)) -> Candidate:
+    """The reference, but for one logit of one context."""
+
+    def logits(contexts: NDArray[np.int64]) -> NDArray[Any]:
+        values = reference(contexts).copy()
+        values[(contexts == context).all(axis=1), 4] += amount
+        return values
+
+    return Candidate("candidate", logits, FLOAT32)
+
+
+def test_all_contexts_each_once() -> None:
+    seen = np.concatenate(list(CONTEXTS.chunks()))
+    assert CONTEXTS.exhaustive
+    assert len(seen) == len(CONTEXTS) == CONTEXTS.total == 343
+    assert len(np.unique(seen, axis=0)) == 343
+    assert seen.min() == 0
+    assert seen.max() == 6
+
+
+def test_chunks_cover_a_large_vocabulary_exactly() -> None:
+    contexts = ContextSet(vocab_size=127, block_size=3)
+    sizes = [len(chunk) for chunk in contexts.chunks()]
+    assert contexts.exhaustive
+    assert sum(sizes) == 127**3
+    assert len(sizes) > 1
+
+
+def test_beyond_the_limit_corpus_and_random_contexts() -> None:
+    corpus = np.array([[1, 2, 3, 4, 5, 6, 7, 8]], dtype=np.uint8)
+    contexts = ContextSet(vocab_size=27, block_size=8, corpus=corpus, n_random=50_000)
+    chunks = list(contexts.chunks())
+    assert not contexts.exhaustive
+    assert sum(map(len, chunks)) == len(contexts) == 50_001
+    assert chunks[0].tolist() == corpus.tolist()
+    assert all(chunk.dtype == np.int64 for chunk in chunks)
+
+
+def test_what_agrees_passes_with_its_largest_deviation() -> None:
+    [check] = compare(reference, [off_by(1e-6)], CONTEXTS)
+    assert check.passed
+    assert check.largest == pytest.approx(1e-6)
+    assert (check.context, check.next_id, check.contexts) == ([6, 0, 2], 4, 343)
+
+
+@pytest.mark.parametrize("amount", [1e-3, -1e-3, 5e-5, np.nan, np.inf])
+def test_one_wrong_logit_among_all_is_found(amount: float) -> None:
+    with pytest.raises(VerificationError, match=r"id 4 after context \[6, 0, 2\]"):
+        compare(reference, [off_by(0.0), off_by(amount)], CONTEXTS)
+
+
+def test_wrong_shape_is_found() -> None:
+    candidate = Candidate("narrow", lambda contexts: reference(contexts)[:, :4], FLOAT32)
+    with pytest.raises(VerificationError, match=r"narrow: logits of shape \(343, 4\), expected \(343, 5\)"):
+        compare(reference, [candidate], CONTEXTS)
+
+
+def test_a_file_that_is_wrong_for_small_batches_is_found() -> None:
+    def only_large(contexts: NDArray[np.int64]) -> NDArray[Any]:
+        return reference(contexts) + (len(contexts) == 2)
+
+    with pytest.raises(VerificationError, match="batches of 2"):
+        compare_batch_sizes(reference, Candidate("file", only_large, FLOAT32), CONTEXTS)
+    assert len(compare_batch_sizes(reference, off_by(0.0), CONTEXTS)) == 4
+
+
+def test_contexts_as_text() -> None:
+    assert describe_context([0, 1, 3], "abc") == "·ac"
