@@ -6,7 +6,13 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import VerificationError
 from makemore_pl.export.contexts import ContextSet
-from makemore_pl.export.verify import FLOAT32, Candidate, compare, compare_batch_sizes, describe_context
+from makemore_pl.export.verify import (
+    Candidate,
+    compare,
+    compare_batch_sizes,
+    describe_context,
+    float32_tolerance,
+)
 
 CONTEXTS = ContextSet(vocab_size=7, block_size=3)
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 7, 5))
@@ -26,7 +32,7 @@ def off_by(amount: float, context: tuple[int, ...] = (6, 0, 2)) -> Candidate:
         values[(contexts == context).all(axis=1), 4] += amount
         return values
 
-    return Candidate("candidate", logits, FLOAT32)
+    return Candidate("candidate", logits, 1e-5)
 
 
 def test_all_contexts_each_once() -> None:
@@ -70,7 +76,7 @@ def test_one_wrong_logit_among_all_is_found(amount: float) -> None:
 
 
 def test_wrong_shape_is_found() -> None:
-    candidate = Candidate("narrow", lambda contexts: reference(contexts)[:, :4], FLOAT32)
+    candidate = Candidate("narrow", lambda contexts: reference(contexts)[:, :4], 1e-5)
     with pytest.raises(VerificationError, match=r"narrow: logits of shape \(343, 4\), expected \(343, 5\)"):
         compare(reference, [candidate], CONTEXTS)
 
@@ -80,8 +86,14 @@ def test_a_file_that_is_wrong_for_small_batches_is_found() -> None:
         return reference(contexts) + (len(contexts) == 2)
 
     with pytest.raises(VerificationError, match="batches of 2"):
-        compare_batch_sizes(reference, Candidate("file", only_large, FLOAT32), CONTEXTS)
+        compare_batch_sizes(reference, Candidate("file", only_large, 1e-5), CONTEXTS)
     assert len(compare_batch_sizes(reference, off_by(0.0), CONTEXTS)) == 4
+
+
+def test_float32_tolerance_grows_with_the_terms_not_with_the_sum() -> None:
+    small, large = np.full((5, 10), 1.0), np.array([[400.0, -400.0]])
+    assert float32_tolerance(small, np.zeros(5)) == 1e-5
+    assert float32_tolerance(large, np.zeros(1)) == pytest.approx(8 * 800 * 2**-24)
 
 
 def test_contexts_as_text() -> None:

@@ -182,7 +182,8 @@ def _info(args: argparse.Namespace) -> int:
 
 def _describe(path: Path, info: ModelInfo) -> str:
     proof = info.verification
-    which = "all" if proof.get("exhaustive") else f"of {proof.get('contexts_total', 0):,}"
+    checked, total = proof.get("contexts", 0), proof.get("contexts_total", 0)
+    which = f"all {total:,}" if proof.get("exhaustive") else f"{checked:,} of {total:,}"
     deviation = proof.get("largest_deviation", float("nan"))
     rows = {
         "file": f"{path} ({path.stat().st_size:,} bytes)",
@@ -193,7 +194,7 @@ def _describe(path: Path, info: ModelInfo) -> str:
         "form": info.form,
         "trained on": f"{info.list_name} (SHA-256 {info.list_sha256[:16]}…), "
         f"names of up to {info.longest_name} characters",
-        "verified": f"on {which} {proof.get('contexts', 0):,} contexts, largest deviation {deviation:.1e}",
+        "verified": f"on {which} contexts, largest deviation {deviation:.1e}",
         "written by": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }
     return "\n".join(f"{key + ':':<12} {value}" for key, value in rows.items())

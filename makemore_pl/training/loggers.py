@@ -25,7 +25,7 @@ def run_loggers(folder: Path, first_step: int = 0) -> list[Logger]:
         logger.save()
     loggers: list[Logger] = [logger]
     if find_spec("tensorboard") is not None:
-        loggers.append(TensorBoardLogger(folder.parent, name=folder.name, version="tensorboard"))
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     return loggers
 
 

@@ -130,6 +130,7 @@ class LitBatchNormMLP(L.LightningModule):
     def _log_figures(self, stage: str, metric: MeanMetric) -> None:
         nll = metric.compute()
         metric.reset()
-        self.log(f"{stage}/nll", nll, prog_bar=True)  # nats per character
-        self.log(f"{stage}/perplexity", nll.exp())
-        self.log(f"{stage}/bits_per_char", nll / math.log(2))
+        # compute() has summed over the ranks: all have the same figures, so that syncing changes nothing.
+        self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
+        self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
+        self.log(f"{stage}/bits_per_char", nll / math.log(2), sync_dist=True)
