@@ -80,19 +80,24 @@ def _shipped_config(previous: str, arg: str) -> str:
     return arg
 
 
+NEWS = (
+    # Between Lightning and PyTorch, nothing a user could mend.
+    r"`isinstance\(treespec, LeafSpec\)`",
+    # Steps are counted over epochs: the loss of a small list is logged all the same.
+    "The number of training batches .* is smaller than the logging interval",
+    # A test needs no callback that training had.
+    "Be aware that when using `ckpt_path`, callbacks",
+    # An optimiser on the command line is meant to replace the module's own.
+    ".*configure_optimizers` will be overridden by",
+    # The run's folder is its own: the configuration, or the run that is gone on with, has been put there.
+    "(Checkpoint|Experiment logs) directory .* exists and is not empty",
+)
+"""Warnings that no user of this program needs."""
+
+
 def _quieten() -> None:
     """Leave Lightning's warnings, drop its news: devices found, seeds set, products to try."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Between Lightning and PyTorch, nothing a user could mend.
-    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
-    # Steps are counted over epochs: the loss of a small list is logged all the same.
-    warnings.filterwarnings(
-        "ignore", message=r"The number of training batches .* is smaller than the logging"
-    )
-    # A test needs no callback that training had.
-    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks")
-    # The run's folder is its own, and the configuration has just been put there.
-    warnings.filterwarnings(
-        "ignore", message=r"(Checkpoint|Experiment logs) directory .* exists and is not empty"
-    )
+    for message in NEWS:
+        warnings.filterwarnings("ignore", message=message)
