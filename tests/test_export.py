@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,17 +10,21 @@ import pytest
 import torch
 from conftest import trained_like
 
+from makemore_pl import Sampler
 from makemore_pl.errors import CheckpointError, ModelFileError, RequestError, VerificationError
 from makemore_pl.export import export as export_module
-from makemore_pl.export.export import export_checkpoint, verify_file
+from makemore_pl.export.export import FORMS, export_checkpoint, verify_file
 from makemore_pl.export.fold import fold
+from makemore_pl.export.forms import Form, FormError
 from makemore_pl.export.graph import to_onnx
 from makemore_pl.export.proof import Report
 from makemore_pl.model_info import ModelInfo
 from makemore_pl.training.checkpoint import read_checkpoint
+from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.model import BatchNormMLP
+from makemore_pl.training.module import LitBatchNormMLP
 
-EXPORTED = {"model.onnx", "verification.json"}
+EXPORTED = {"model.onnx", "sampler.onnx", "verification.json"}
 
 
 def op_types(model: onnx.ModelProto) -> list[str]:
@@ -81,6 +86,8 @@ def test_report_covers_every_step(run_folder: Path) -> None:
     ]
     assert all(check["passed"] for check in report["checks"])
     assert report["contexts"] == report["contexts_total"]
+    assert report["sampler"]["names"] > 12_000
+    assert report["largest_deviation"] <= report["certificate"]["total"]
 
 
 def test_export_again_is_the_same_file(run_folder: Path, tmp_path: Path) -> None:
@@ -146,6 +153,43 @@ def test_a_wrong_fold_is_found_before_the_file(run_folder: Path, monkeypatch: py
         verify_file(run_folder / "model.onnx", run_folder / "best.ckpt")
 
 
+def test_sampler_of_another_model_fails_verification(run_folder: Path, tmp_path: Path) -> None:
+    other = damage(run_folder / "best.ckpt", tmp_path / "other.ckpt", "output.bias", 1.0)
+    assert verify_file(run_folder / "sampler.onnx", run_folder / "best.ckpt").names
+    with pytest.raises(
+        VerificationError, match=r"sampler\.onnx is not the trained model: with the same uniforms"
+    ):
+        verify_file(run_folder / "sampler.onnx", other)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_model(run_folder: Path, tmp_path: Path, form: Form) -> None:
+    export = export_checkpoint(run_folder / "best.ckpt", tmp_path, form)
+    assert export.report.exhaustive
+    for file in ("model.onnx", "sampler.onnx"):
+        model = onnx.load(tmp_path / file)
+        info = ModelInfo.from_metadata({p.key: p.value for p in model.metadata_props}, tmp_path)
+        assert info.form == form
+        assert info.verification["names"] > 12_000
+    assert Sampler(tmp_path).sample(200, seed=7) == Sampler(run_folder).sample(200, seed=7)
+
+
+def test_a_table_too_wide_is_refused(tmp_path: Path, short_list: Path) -> None:
+    data = NamesDataModule(str(short_list), block_size=6)
+    checkpoint = untrained_checkpoint(data, tmp_path / "wide.ckpt")
+    with pytest.raises(FormError, match=r"27\^6|26\^6|25\^6"):
+        export_checkpoint(checkpoint, tmp_path / "out", "table")
+    assert not (tmp_path / "out").exists()
+
+
+def untrained_checkpoint(data: NamesDataModule, file: Path) -> Path:
+    """A checkpoint of a model as it starts."""
+    trainer = L.Trainer(max_epochs=0, logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer.fit(LitBatchNormMLP(data.vocab_size, data.block_size), datamodule=data)
+    trainer.save_checkpoint(file)
+    return file
+
+
 def test_file_of_another_model_is_refused(run_folder: Path, tmp_path: Path) -> None:
     model = onnx.load(run_folder / "model.onnx")
     for prop in model.metadata_props:
@@ -163,7 +207,7 @@ def test_output_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None
 
 
 def test_report_of_a_sample_of_contexts_says_so() -> None:
-    report = Report(contexts=1_000, total=10**6, checks=[], characters="ab")
+    report = Report(1_000, 10**6, [], certificate=None, names=None, characters="ab")
     assert not report.exhaustive
 
 

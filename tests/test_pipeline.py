@@ -95,6 +95,7 @@ def test_validate_test_and_predict_need_only_the_checkpoint(
     makemore: RunCommand, run_folder: Path, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run_folder.parents[1])
+    before = sorted(Path().rglob("*"))
     for command, metric in (("validate", "val/nll"), ("test", "test/nll")):
         result = makemore(
             command, "--ckpt_path", run_folder / "best.ckpt", "--trainer.enable_progress_bar", "false"
@@ -107,6 +108,7 @@ def test_validate_test_and_predict_need_only_the_checkpoint(
     rows = list(csv.DictReader(io.StringIO(result.out[result.out.index("context,") :])))
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
     assert {len(row["next"]) for row in rows} == {0, 1}
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_checkpoint_on_another_list_keeps_its_vocabulary(

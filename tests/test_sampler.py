@@ -1,4 +1,5 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_prefix_as_long_as_allowed(sampler: Sampler) -> None:
 def test_unknown_option_is_an_error(sampler: Sampler) -> None:
     with pytest.raises(TypeError, match="temprature"):
         sampler.sample(1, temprature=1)
+
+
+def test_one_sampler_in_many_threads(sampler: Sampler) -> None:
+    """Sixteen threads, each its own seed: every one gets what it gets alone."""
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda seed: sampler.sample(500, seed=seed), range(64)))
+    assert together == [sampler.sample(500, seed=seed) for seed in range(64)]
+
+
+def test_model_and_sampler_give_the_same_names(run_folder: Path) -> None:
+    """Step by step with NumPy over model.onnx, and in one call of sampler.onnx."""
+    options = {"seed": 11, "temperature": 0.8, "top_k": 12, "prefix": "a", "min_length": 4}
+    step_by_step = Sampler(run_folder / "model.onnx").sample(300, **options)
+    assert step_by_step == Sampler(run_folder / "sampler.onnx").sample(300, **options)
 
 
 def test_folder_without_export(tmp_path: Path) -> None:

@@ -3,24 +3,33 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import onnx
 
 from makemore_pl import __version__
 from makemore_pl.errors import RequestError, VerificationError
 from makemore_pl.export.fold import fold
+from makemore_pl.export.forms import FoldedWeights, Form, build_model
 from makemore_pl.export.graph import save_checked, set_metadata, to_onnx
 from makemore_pl.export.proof import Report, prove
-from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, ModelInfo
+from makemore_pl.export.sampler_graph import build_sampler
+from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, ModelInfo
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.model import BatchNormMLP
+from makemore_pl.vocabulary import Vocabulary
 
-Form = Literal["mlp"]
-"""How the network is stored in the file."""
+FORMS: tuple[Form, ...] = get_args(Form)
+FormChoice = Literal["auto", "mlp", "fused", "table"]
+"""A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""
+AUTO_TABLE_LIMIT = 1 << 22
+"""Most float32 entries in the tables of a form that `auto` chooses: 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +38,17 @@ class Export:
 
     Attributes:
         folder: where its files lie.
-        info: its metadata.
-        report: its proof.
+        report: their proof.
     """
 
     folder: Path
-    info: ModelInfo
     report: Report
 
 
-def export_checkpoint(checkpoint: Path | str, output: Path | str | None = None, form: Form = "mlp") -> Export:
-    """Fold, verify and write `model.onnx` and `verification.json`.
+def export_checkpoint(
+    checkpoint: Path | str, output: Path | str | None = None, form: FormChoice = "auto"
+) -> Export:
+    """Fold, verify and write `model.onnx`, `sampler.onnx` and `verification.json`.
 
     The files are written into a temporary folder and moved in place after the proof; old ones stay as
     they are until then.
@@ -52,60 +61,94 @@ def export_checkpoint(checkpoint: Path | str, output: Path | str | None = None, 
     Raises:
         CheckpointError: the checkpoint cannot be read.
         FoldError: its BatchNorm cannot be folded.
-        VerificationError: the file is not the trained model; nothing is left behind.
+        FormError: the network is too wide for the form.
+        VerificationError: a file is not the trained model; nothing is left behind.
         RequestError: the output folder cannot be written to.
     """
     source = read_checkpoint(checkpoint)
-    model = source.load_model()
-    info = model_info(source, model, form)
     folder = Path(output) if output is not None else source.path.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
-    except OSError as error:
-        raise RequestError(f"{folder}: cannot be written to ({error.strerror})") from error
-    try:
-        report, info = _write(work, model, source, info)
-        for file in (MODEL_FILE, REPORT_FILE):
+    with _work_folder(folder) as work:
+        report = _write(work, source, form)
+        for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
             (work / file).replace(folder / file)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    return Export(folder, info, report)
-
-
-def _write(work: Path, model: BatchNormMLP, source: Checkpoint, info: ModelInfo) -> tuple[Report, ModelInfo]:
-    """Write and prove the files in `work`."""
-    graph = to_onnx(fold(model).float())
-    set_metadata(graph, info.to_metadata())
-    save_checked(graph, work / MODEL_FILE)
-    report = prove(model, source, work / MODEL_FILE)
-    # The proof's summary joins the metadata; the graph that was proven stays byte for byte the same.
-    proven = graph.graph.SerializeToString(deterministic=True)
-    info = replace(info, verification=report.summary())
-    set_metadata(graph, info.to_metadata())
-    save_checked(graph, work / MODEL_FILE)
-    if graph.graph.SerializeToString(deterministic=True) != proven:
-        raise VerificationError(f"{MODEL_FILE}: the graph changed after it was verified")
-    (work / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
-    return report, info
+    return Export(folder, report)
 
 
 def verify_file(file: Path | str, checkpoint: Path | str) -> Report:
-    """The proof again, for a file that exists.
+    """The proof again, for a `model.onnx` or a `sampler.onnx` that exists.
 
     Raises:
         CheckpointError, ModelFileError: one of the two cannot be read.
         FoldError: the checkpoint's BatchNorm cannot be folded.
         VerificationError: the file is not the checkpoint's model.
     """
-    source = read_checkpoint(checkpoint)
-    return prove(source.load_model(), source, Path(file))
+    return prove(read_checkpoint(checkpoint), Path(file))
+
+
+def fastest_form(weights: FoldedWeights) -> Form:
+    """The form of `sampler.onnx` that `auto` takes; measured by scripts/bench_inference.py."""
+    if weights.n_contexts * weights.vocab_size <= AUTO_TABLE_LIMIT:
+        return "table"
+    n_hidden = len(weights.hidden[0][1])
+    return "fused" if weights.block_size * weights.vocab_size * n_hidden <= AUTO_TABLE_LIMIT else "mlp"
+
+
+def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:
+    """Write and prove the files in `work`."""
+    model = source.load_model()
+    folded = fold(model)
+    weights = FoldedWeights.from_model(folded)
+    model_form: Form = "mlp" if form == "auto" else form
+    sampler_form: Form = fastest_form(weights) if form == "auto" else form
+    codepoints = np.concatenate([[0], Vocabulary(source.data["characters"]).codepoints])
+    graphs = {
+        MODEL_FILE: to_onnx(folded.float()) if model_form == "mlp" else build_model(weights, model_form),
+        SAMPLER_FILE: build_sampler(weights, sampler_form, codepoints.astype(np.int32)),
+    }
+    infos = {
+        MODEL_FILE: model_info(source, model, model_form),
+        SAMPLER_FILE: model_info(source, model, sampler_form),
+    }
+    for file, graph in graphs.items():
+        set_metadata(graph, infos[file].to_metadata())
+        save_checked(graph, work / file)
+    report = prove(source, *(work / file for file in graphs))
+    for file, graph in graphs.items():
+        _add_proof(graph, infos[file], report, work / file)
+    (work / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
+    return report
+
+
+def _add_proof(graph: onnx.ModelProto, info: ModelInfo, report: Report, file: Path) -> None:
+    """Put the proof's summary into the metadata of the file. What was proven stays byte for byte the same."""
+    proven = onnx.load_from_string(file.read_bytes()).graph.SerializeToString(deterministic=True)
+    set_metadata(graph, replace(info, verification=report.summary()).to_metadata())
+    save_checked(graph, file)
+    written = onnx.load_from_string(file.read_bytes()).graph.SerializeToString(deterministic=True)
+    if written != proven:
+        raise VerificationError(f"{file.name}: the graph changed after it was verified")
+
+
+@contextmanager
+def _work_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, on the same disk, so that its files can be renamed in place."""
+    existed = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+    except OSError as error:
+        raise RequestError(f"{folder}: cannot be written to ({error.strerror})") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if not existed and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form) -> ModelInfo:
-    """Metadata of the file to be written, still without the proof's summary."""
+    """Metadata of a file to be written, still without the proof's summary."""
+    libraries = ("torch", "onnx", "onnxruntime")
     return ModelInfo(
         characters=checkpoint.data["characters"],
         block_size=model.block_size,
@@ -118,10 +161,7 @@ def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form) -> Model
         list_name=checkpoint.data["list_name"],
         list_sha256=checkpoint.data["list_sha256"],
         export_id=weights_id(model),
-        versions={
-            "makemore_pl": __version__,
-            **{name: version(name) for name in ("torch", "onnx", "onnxruntime")},
-        },
+        versions={"makemore_pl": __version__, **{name: version(name) for name in libraries}},
     )
 
 

@@ -1,21 +1,26 @@
-"""The steps of the proof for one model: trained → folded in float64 → folded in float32 → file."""
+"""The steps of the proof for one model: trained → folded in float64 → folded in float32 → files."""
 
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from makemore_pl.errors import DataError, VerificationError
+from makemore_pl.export.certificate import Certificate, certify
 from makemore_pl.export.contexts import ContextSet
 from makemore_pl.export.fold import fold
+from makemore_pl.export.forms import FoldedWeights
+from makemore_pl.export.same_names import SameNames, compare_names
+from makemore_pl.export.stored import read_network
 from makemore_pl.export.verify import (
     FLOAT64,
     Candidate,
@@ -26,10 +31,10 @@ from makemore_pl.export.verify import (
     describe_context,
     float32_tolerance,
 )
-from makemore_pl.runtime.engines import open_next_character_model
+from makemore_pl.model_info import ModelInfo
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.training.checkpoint import Checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.model import BatchNormMLP
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,17 @@ class Report:
         contexts: how many contexts were compared.
         total: how many there are, V^T.
         checks: one for each form of the model, then those of the small batch sizes.
+        certificate: a bound that holds after every context; None where the file has no weights to read, only
+            logits, which are then compared one by one.
+        names: the comparison of the sampler's names; None where no sampler was to be proven.
         characters: the vocabulary, to show contexts as text.
     """
 
     contexts: int
     total: int
     checks: list[Check]
+    certificate: Certificate | None
+    names: SameNames | None
     characters: str
 
     @property
@@ -65,64 +75,86 @@ class Report:
             "contexts_total": self.total,
             "exhaustive": self.exhaustive,
             "largest_deviation": self.largest,
+            "bound": self.certificate.total if self.certificate else None,
+            "names": self.names.names if self.names else 0,
         }
 
     def to_json(self) -> str:
         checks = [
-            {**check.to_json(), "context_text": describe_context(check.context, self.characters)}
+            {**asdict(check), "context_text": describe_context(check.context, self.characters)}
             for check in self.checks
         ]
-        return json.dumps({**self.summary(), "checks": checks}, indent=2, ensure_ascii=False) + "\n"
+        parts = {
+            "checks": checks,
+            "certificate": asdict(self.certificate) if self.certificate else None,
+            "sampler": asdict(self.names) if self.names else None,
+        }
+        return json.dumps({**self.summary(), **parts}, indent=2, ensure_ascii=False) + "\n"
 
     def describe(self) -> str:
         """One line for people."""
         which = f"all {self.total:,}" if self.exhaustive else f"{self.contexts:,} of {self.total:,}"
-        return f"verified on {which} contexts, largest deviation {self.largest:.1e}"
+        names = f", {self.names.names:,} names the same" if self.names else ""
+        return f"verified on {which} contexts, largest deviation {self.largest:.1e}{names}"
 
 
-def prove(model: BatchNormMLP, checkpoint: Checkpoint, file: Path) -> Report:
-    """Show that `file` computes what the trained `model` computes.
+def prove(checkpoint: Checkpoint, *files: Path) -> Report:
+    """Show that the files compute what the checkpoint's model computes.
 
     Args:
-        model: the trained network, in eval mode.
-        checkpoint: where it comes from; its training list gives the contexts that occur.
-        file: a `model.onnx`.
+        checkpoint: of the trained model; its training list gives the contexts that occur.
+        files: a `model.onnx`, a `sampler.onnx`, or both.
 
     Raises:
+        CheckpointError: the checkpoint's weights do not fit its arguments.
         FoldError: the model cannot be folded.
-        ModelFileError: the file cannot be opened.
+        ModelFileError: a file cannot be opened.
         VerificationError: some form of the model is not the trained one.
     """
-    trained = copy.deepcopy(model).double()
+    model = checkpoint.load_model()
     folded = fold(model)
-    exported = open_next_character_model(file)
-    if (exported.info.characters, exported.info.block_size) != (
-        checkpoint.data["characters"],
-        model.block_size,
-    ):
-        raise VerificationError(
-            f"{file}: of another model (other characters or block size than {checkpoint.path})"
-        )
-    contexts = ContextSet(model.vocab_size, model.block_size)
-    if not contexts.exhaustive:
-        contexts = ContextSet(model.vocab_size, model.block_size, corpus=corpus_contexts(checkpoint))
-    reference = module_logits(trained)
-    output = folded.layers.get_submodule("output")
-    assert isinstance(output, torch.nn.Linear)
-    float32 = float32_tolerance(output.weight.detach().numpy(), output.bias.detach().numpy())
-    onnx_file = Candidate(file.name, exported.next_logits, float32)
+    weights = FoldedWeights.from_model(folded)
+    tolerance = float32_tolerance(*weights.output)
+    reference = module_logits(copy.deepcopy(model).double())
     candidates = [
         Candidate("folded in float64", module_logits(folded), FLOAT64),
-        Candidate("folded in float32", module_logits(copy.deepcopy(folded).float()), float32),
-        onnx_file,
+        Candidate("folded in float32", module_logits(copy.deepcopy(folded).float()), tolerance),
     ]
 
-    def track(chunks: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
-        return _progress(chunks, len(contexts))
+    engines = {file: open_engine(file) for file in files}
+    for file, engine in engines.items():
+        _expect_same_model(engine.info, checkpoint, file)
+    models = {file: e for file, e in engines.items() if isinstance(e, NextCharacterModel)}
+    from_files = [Candidate(file.name, e.next_logits, tolerance) for file, e in models.items()]
 
-    checks = compare(reference, candidates, contexts, track)
-    checks += compare_batch_sizes(reference, onnx_file, contexts)
-    return Report(len(contexts), contexts.total, checks, checkpoint.data["characters"])
+    contexts = ContextSet(model.vocab_size, model.block_size)
+    if not contexts.exhaustive:
+        contexts = ContextSet(model.vocab_size, model.block_size, corpus_contexts(checkpoint))
+    certificates = [_certify(weights, file, e.info) for file, e in models.items()]
+    checks = compare(reference, [*candidates, *from_files], contexts, lambda c: _progress(c, len(contexts)))
+    for candidate in from_files:
+        checks += compare_batch_sizes(reference, candidate, contexts)
+
+    samplers = [e for e in engines.values() if isinstance(e, GraphSampler)]
+    names = [
+        compare_names(
+            engine.generate_tokens,
+            reference,
+            model.vocab_size,
+            model.block_size,
+            2 * engine.info.longest_name,
+            tolerance,
+        )
+        for engine in samplers
+    ]
+    return Report(
+        contexts=len(contexts),
+        total=contexts.total,
+        checks=checks,
+        certificate=next((c for c in certificates if c is not None), None),
+        names=names[0] if names else None,
+        characters=checkpoint.data["characters"],
+    )
 
 
 def module_logits(module: torch.nn.Module) -> Logits:
@@ -148,6 +180,22 @@ def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
         return none
     every = np.concatenate([data.windows(split)[0] for split in ("train", "dev", "test")])
     return np.unique(every, axis=0)
+
+
+def _expect_same_model(info: ModelInfo, checkpoint: Checkpoint, file: Path) -> None:
+    block_size = checkpoint.model_arguments["block_size"]
+    if (info.characters, info.block_size) != (checkpoint.data["characters"], block_size):
+        raise VerificationError(
+            f"{file}: of another model (other characters or block size than {checkpoint.path})"
+        )
+
+
+def _certify(weights: FoldedWeights, file: Path, info: ModelInfo) -> Certificate | None:
+    if info.form == "table":
+        return None
+    return certify(
+        weights, read_network(onnx.load_from_string(file.read_bytes()), info.block_size), file.name
+    )
 
 
 def _progress(chunks: Iterator[NDArray[np.int64]], total: int) -> Iterator[NDArray[np.int64]]:

@@ -6,7 +6,7 @@ float64 is what all others are measured by. All tolerances of the project stand 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,9 +77,6 @@ class Check:
     next_id: int
     tolerance: float
     passed: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class _Tally:

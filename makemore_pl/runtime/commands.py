@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TextIO
 
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.model_info import ModelInfo
-from makemore_pl.runtime.engines import open_next_character_model, resolve_model
+from makemore_pl.runtime.engines import open_engine, resolve_model
 from makemore_pl.runtime.sampler import Sample, Sampler, TooFewNamesError
 from makemore_pl.runtime.scorer import Score, Scorer
 
@@ -172,7 +172,7 @@ def _info_parser() -> _Command:
 
 def _info(args: argparse.Namespace) -> int:
     path = resolve_model(args.model)
-    info = open_next_character_model(path).info
+    info = open_engine(path).info
     if args.format == "json":
         print(json.dumps({"file": str(path), **asdict(info)}, ensure_ascii=False, indent=2))
     else:

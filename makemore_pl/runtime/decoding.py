@@ -7,6 +7,7 @@ float64, so that a draw depends on the logits alone and not on the order of a fl
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from makemore_pl.errors import RequestError
 from makemore_pl.vocabulary import BOUNDARY
 
-NextLogits = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""context int64 (n, T) -> logits float32 (n, V)."""
+NextLogits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+"""context int64 (n, T) -> logits (n, V), float32 or float64."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Decoding:
 
 
 def draw(
-    logits: NDArray[np.float32], uniforms: NDArray[np.float32], decoding: Decoding, length: int
+    logits: NDArray[np.floating[Any]], uniforms: NDArray[np.float32], decoding: Decoding, length: int
 ) -> NDArray[np.int64]:
     """One character for each row: the smallest id whose cumulative probability exceeds the uniform.
 
     Args:
-        logits: float32 (n, V).
+        logits: float32 or float64 (n, V).
         uniforms: float32 (n,), in [0, 1).
         decoding: temperature, top-k, top-p, minimal length.
         length: characters that the names already have.
@@ -93,8 +94,8 @@ def _nucleus_threshold(weights: NDArray[np.float64], top_p: np.float64) -> NDArr
     return threshold
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """log p of each id in nats: float32 (n, V) -> float64 (n, V)."""
+def log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """log p of each id in nats: (n, V) -> float64 (n, V)."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -111,7 +112,7 @@ def sample_stepwise(
     """Names drawn one character at a time, all names together, from any model of the next character.
 
     Args:
-        next_logits: context int64 (n, T) -> logits float32 (n, V).
+        next_logits: context int64 (n, T) -> logits (n, V).
         block_size: T.
         uniforms: float32 (n, steps) in [0, 1), the only randomness: one draw per character.
         prefix: int64 (p,), ids at the start of every name.
@@ -146,5 +147,5 @@ def _prefix_log_prob(next_logits: NextLogits, block_size: int, prefix: NDArray[n
         return 0.0
     padded = np.concatenate([np.full(block_size, BOUNDARY, dtype=np.int64), prefix])
     contexts = np.lib.stride_tricks.sliding_window_view(padded[:-1], block_size)  # (p, T)
-    log_probs = log_softmax(next_logits(np.ascontiguousarray(contexts)))
+    log_probs = log_softmax(next_logits(contexts.copy()))
     return float(log_probs[np.arange(len(prefix)), prefix].sum())

@@ -1,20 +1,40 @@
-"""The two kinds of exported file behind one interface: ids and names from uniform draws."""
+"""The two kinds of exported file behind one interface: names from uniform draws."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
-from makemore_pl.model_info import MODEL_FILE, ModelInfo, newest_export
+from makemore_pl.model_info import MODEL_FILE, SAMPLER_FILE, ModelInfo, newest_export
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.session import expect_signature, open_session
 
+NAMES_PER_THREAD = 1_000
+"""Fewest names that are worth a thread of their own."""
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+SAMPLER_INPUTS: dict[str, list[int | None]] = {
+    "uniforms": [None, None],
+    "prefix": [None],
+    "temperature": [],
+    "top_k": [],
+    "top_p": [],
+    "min_length": [],
+}
+SAMPLER_OUTPUTS: dict[str, list[int | None]] = {
+    "tokens": [None, None],
+    "codepoints": [None, None],
+    "log_prob": [None],
+}
+
 
 class Engine(Protocol):
-    """Anything that turns uniforms into names."""
+    """Anything that turns uniforms into names. Safe to call from many threads: a session keeps no state."""
 
     info: ModelInfo
 
@@ -53,19 +73,88 @@ class NextCharacterModel:
         return self._codepoints[tokens], log_prob
 
 
-def open_next_character_model(path: Path) -> NextCharacterModel:
-    """Open a `model.onnx`.
+class GraphSampler:
+    """`sampler.onnx`: the whole loop inside the graph; one call makes all names."""
+
+    def __init__(self, session: ort.InferenceSession, info: ModelInfo, path: Path) -> None:
+        expect_signature(session, path, SAMPLER_INPUTS, SAMPLER_OUTPUTS)
+        self.info = info
+        self._session = session
+
+    def generate(
+        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        n_parts = min(_CORES, max(1, len(uniforms) // NAMES_PER_THREAD))
+        parts = np.array_split(uniforms, n_parts)
+
+        def run(part: NDArray[np.float32]) -> list[NDArray[Any]]:
+            outputs: list[NDArray[Any]] = self._session.run(
+                ["codepoints", "log_prob"], self._feeds(part, prefix, decoding)
+            )
+            return outputs
+
+        if n_parts == 1:
+            codepoints, log_prob = run(uniforms)
+            return codepoints, log_prob
+        # ONNX Runtime lets go of Python's lock while it runs. A pool for this call alone: none of its threads
+        # can be missing after a fork.
+        with ThreadPoolExecutor(n_parts) as pool:
+            results = list(pool.map(run, parts))
+        longest = max(codepoints.shape[1] for codepoints, _ in results)
+        padded = [np.pad(c, ((0, 0), (0, longest - c.shape[1]))) for c, _ in results]
+        return np.concatenate(padded), np.concatenate([log_prob for _, log_prob in results])
+
+    def generate_tokens(
+        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same as ids, int64 (n, length), 0 after the end."""
+        tokens, log_prob = self._session.run(["tokens", "log_prob"], self._feeds(uniforms, prefix, decoding))
+        return tokens, log_prob
+
+    @staticmethod
+    def _feeds(
+        uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+    ) -> dict[str, NDArray[np.generic]]:
+        return {
+            "uniforms": uniforms,
+            "prefix": prefix,
+            "temperature": np.array(decoding.temperature, dtype=np.float32),
+            "top_k": np.array(decoding.top_k, dtype=np.int64),
+            "top_p": np.array(decoding.top_p, dtype=np.float32),
+            "min_length": np.array(decoding.min_length, dtype=np.int64),
+        }
+
+
+def open_engine(path: Path) -> NextCharacterModel | GraphSampler:
+    """Open an exported file of either kind.
 
     Raises:
         ModelFileError: missing, damaged, or not one of ours.
     """
     session = open_session(path)
     info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
-    return NextCharacterModel(session, info, path)
+    is_sampler = any(node.name == "uniforms" for node in session.get_inputs())
+    return GraphSampler(session, info, path) if is_sampler else NextCharacterModel(session, info, path)
 
 
-def resolve_model(model: Path | str | None) -> Path:
+def open_next_character_model(path: Path) -> NextCharacterModel:
+    """Open a `model.onnx`.
+
+    Raises:
+        ModelFileError: missing, damaged, not one of ours, or a sampler.
+    """
+    engine = open_engine(path)
+    if not isinstance(engine, NextCharacterModel):
+        raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
+    return engine
+
+
+def resolve_model(model: Path | str | None, *files: str) -> Path:
     """Path of the file that `model` stands for: a file, an export's folder, or None for the newest export.
+
+    Args:
+        model: what the user named.
+        files: names to look for in a folder, the first that exists; by default `model.onnx`.
 
     Raises:
         ModelFileError: None was given and nothing has been exported yet, or the folder holds no export.
@@ -73,7 +162,12 @@ def resolve_model(model: Path | str | None) -> Path:
     path = newest_export() if model is None else Path(model)
     if not path.is_dir():
         return path
-    file = path / MODEL_FILE
-    if not file.is_file():
-        raise ModelFileError(f"{path}: the folder holds no {MODEL_FILE}")
-    return file
+    for name in files or (MODEL_FILE,):
+        if (path / name).is_file():
+            return path / name
+    raise ModelFileError(f"{path}: the folder holds no {MODEL_FILE}")
+
+
+def resolve_sampler(model: Path | str | None) -> Path:
+    """The same for a file to sample from: in a folder, the sampler where there is one."""
+    return resolve_model(model, SAMPLER_FILE, MODEL_FILE)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import RequestError
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.engines import open_next_character_model, resolve_model
+from makemore_pl.runtime.engines import open_engine, resolve_sampler
 
 BATCH_DRAWS = 1 << 21
 """Uniforms drawn at a time: bounds the memory of one batch, whatever n is."""
@@ -100,6 +100,9 @@ class SampleOptions(Decoding):
 class Sampler:
     """Draws names from an exported model. Needs NumPy and ONNX Runtime alone.
 
+    A folder's `sampler.onnx` makes a whole batch of names in one call; `model.onnx` alone is sampled step by
+    step, to the same names but for rounding. One sampler may be called from many threads at once.
+
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
 
@@ -112,7 +115,7 @@ class Sampler:
     """
 
     def __init__(self, model: Path | str | None = None) -> None:
-        self._engine = open_next_character_model(resolve_model(model))
+        self._engine = open_engine(resolve_sampler(model))
         self.info = self._engine.info
 
     def sample(self, n: int = 20, **options: Any) -> list[str]:

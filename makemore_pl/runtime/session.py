@@ -14,6 +14,9 @@ MAX_FILE_BYTES = 1 << 30
 def session_options() -> ort.SessionOptions:
     """The options of every session, in use and in verification alike."""
     options = ort.SessionOptions()
+    # One thread for each call: the graphs are too small to be shared out operator by operator. Many names are
+    # shared out instead (`engines.py`), which is faster, and without threads of its own a process may fork.
+    options.intra_op_num_threads = 1
     # Errors reach the caller as exceptions; ONNX Runtime's own log lines would only repeat them.
     options.log_severity_level = 4
     return options

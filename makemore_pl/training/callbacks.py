@@ -4,18 +4,18 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from makemore_pl.export.export import Export, Form, export_checkpoint
+from makemore_pl.export.export import Export, FormChoice, export_checkpoint
 
 
 class ExportAfterFit(Callback):
     """Folds, verifies and exports the best checkpoint when training ends, like `makemore export`.
 
     Args:
-        form: how the network is stored in the file.
+        form: how the network is stored in the files, see `makemore export --help`.
         enabled: false leaves the checkpoint as it is.
     """
 
-    def __init__(self, form: Form = "mlp", enabled: bool = True) -> None:
+    def __init__(self, form: FormChoice = "auto", enabled: bool = True) -> None:
         self.form = form
         self.enabled = enabled
         self.export: Export | None = None

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from makemore_pl.errors import RequestError
 from makemore_pl.model_info import MODEL_FILE, RUNS_DIR
@@ -49,6 +49,7 @@ class MakemoreCLI(LightningCLI):
         super().__init__(
             LitBatchNormMLP,
             NamesDataModule,
+            save_config_callback=SaveConfigCallback if command == "fit" else None,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"max_epochs": 15, "num_sanity_val_steps": 0},
             seed_everything_default=42,

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.errors import RequestError
-from makemore_pl.export.export import Form, export_checkpoint, verify_file
+from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
 from makemore_pl.training.cli import MakemoreCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -53,7 +53,8 @@ def _export(args: list[str]) -> None:
     parser.add_argument(
         "-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out"
     )
-    parser.add_argument("--form", type=Form, default="mlp", help="how the network is stored")
+    form_help = "how the network is stored; auto: as trained in model.onnx, the fastest form in sampler.onnx"
+    parser.add_argument("--form", type=FormChoice, default="auto", help=form_help)
     options: Any = parser.parse_args(args)
     export = export_checkpoint(options.checkpoint, options.output, options.form)
     print(f"{export.folder}: {export.report.describe()}")
@@ -65,7 +66,7 @@ def _verify(args: list[str]) -> None:
         description="Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not.",
         exit_on_error=False,
     )
-    parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file")
+    parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")
     parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
     options: Any = parser.parse_args(args)
     print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")

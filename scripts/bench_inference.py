@@ -1,0 +1,250 @@
+"""Names per second, latency, start-up and sizes: this project's files beside what one would use instead.
+
+    pip install namemaker
+    python scripts/bench_inference.py CHECKPOINT [-o docs/inference.json]
+
+Everything is measured in one process and one run, in turns, so that a busy machine slows all alike; medians
+over several repetitions. Baselines: the notebooks' way, one character of one name at a time through PyTorch;
+the same through ONNX Runtime; PyTorch on all names at once, plain and compiled; and namemaker, a Markov-chain
+generator from PyPI, in its fastest setting (one candidate, nothing excluded).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from makemore_pl.export.export import FORMS, export_checkpoint
+from makemore_pl.runtime.decoding import Decoding
+from makemore_pl.runtime.engines import open_engine, open_next_character_model
+from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.training.checkpoint import read_checkpoint
+from makemore_pl.training.lists import load_list
+from makemore_pl.training.model import BatchNormMLP
+
+Generate = Callable[[int], object]
+"""Makes n names."""
+SIZES = (1, 100, 10_000, 100_000)
+STEPS = 30
+
+
+def notebooks_way(model: BatchNormMLP) -> Generate:
+    """One name after the other, one character at a time, through PyTorch."""
+
+    def one() -> list[int]:
+        context = [0] * model.block_size
+        name: list[int] = []
+        while len(name) < STEPS:
+            probs = torch.softmax(model(torch.tensor([context])), dim=1)
+            token = int(torch.multinomial(probs, num_samples=1).item())
+            if token == 0:
+                break
+            context = [*context[1:], token]
+            name.append(token)
+        return name
+
+    @torch.no_grad()
+    def generate(n: int) -> object:
+        return [one() for _ in range(n)]
+
+    return generate
+
+
+def one_at_a_time_onnxruntime(file: Path) -> Generate:
+    """The same through ONNX Runtime and NumPy."""
+    model = open_next_character_model(file)
+    rng = np.random.default_rng(0)
+
+    def one() -> list[int]:
+        context = [0] * model.info.block_size
+        name: list[int] = []
+        while len(name) < STEPS:
+            [logits] = model.next_logits(np.array([context]))
+            weights = np.exp(logits - logits.max())
+            token = int(np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right"))
+            if token == 0:
+                break
+            context = [*context[1:], token]
+            name.append(token)
+        return name
+
+    return lambda n: [one() for _ in range(n)]
+
+
+def batched_pytorch(model: BatchNormMLP, *, compiled: bool) -> Generate:
+    """All names together, a character each per step, until the last has ended."""
+    network = torch.compile(model, dynamic=True) if compiled else model
+
+    @torch.no_grad()
+    def generate(n: int) -> object:
+        context = torch.zeros((n, model.block_size), dtype=torch.int64)
+        names, alive = [], torch.ones(n, dtype=torch.bool)
+        for _ in range(STEPS):
+            token = torch.multinomial(torch.softmax(network(context), dim=1), num_samples=1)
+            token[~alive] = 0
+            alive = alive & (token[:, 0] != 0)
+            names.append(token)
+            if not alive.any():
+                break
+            context = torch.cat([context[:, 1:], token], dim=1)
+        return torch.cat(names, dim=1)
+
+    return generate
+
+
+def namemaker(names: list[str]) -> Generate:
+    """A Markov chain of order 3 over the same list."""
+    import namemaker as library
+
+    chain = library.make_name_set(names, clean_up=False)
+
+    def generate(n: int) -> object:
+        return [
+            chain.make_name(
+                exclude_real_names=False, exclude_history=False, add_to_history=False, n_candidates=1
+            )
+            for _ in range(n)
+        ]
+
+    return generate
+
+
+def sampler_run(file: Path) -> Generate:
+    """One call of the file: uniforms in, code points out."""
+    engine = open_engine(file)
+    rng, prefix, decoding = np.random.default_rng(0), np.array([], dtype=np.int64), Decoding(min_length=0)
+    uniforms: dict[int, NDArray[np.float32]] = {n: rng.random((n, STEPS), dtype=np.float32) for n in SIZES}
+    return lambda n: engine.generate(uniforms[n], prefix, decoding)
+
+
+def sampler_text(folder: Path) -> Generate:
+    """The Python class, texts included."""
+    sampler = Sampler(folder)
+    return lambda n: sampler.sample(n, max_length=STEPS)
+
+
+def measure(ways: dict[str, Generate], repetitions: int, budget: float) -> dict[str, dict[int, float]]:
+    """Median seconds for each way and size; what would take longer than `budget` seconds is left out."""
+    seconds: dict[str, dict[int, float]] = {name: {} for name in ways}
+    for n in SIZES:
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for repetition in range(repetitions + 1):  # the first one warms up
+            for name, generate in ways.items():
+                smaller = seconds[name]
+                if smaller and max(smaller.values()) / max(smaller) * n > budget:
+                    continue
+                # Short calls are repeated within one measurement, for the clock's sake.
+                calls = max(1, 2_000 // n) if smaller or n == 1 else 1
+                start = time.perf_counter()
+                for _ in range(calls):
+                    generate(n)
+                if repetition:
+                    taken[name].append((time.perf_counter() - start) / calls)
+        for name, times in taken.items():
+            if times:
+                seconds[name][n] = statistics.median(times)
+    return seconds
+
+
+def start_up(folder: Path, repetitions: int) -> dict[str, float]:
+    """Median seconds from process start to exit."""
+    commands = {
+        "makemore sample -n 20": [sys.executable, "-m", "makemore_pl", "sample", str(folder), "-n", "20"],
+        "import numpy, onnxruntime": [sys.executable, "-c", "import numpy, onnxruntime"],
+        "import torch": [sys.executable, "-c", "import torch"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for repetition in range(repetitions + 1):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            if repetition:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def installed_size() -> dict[str, float]:
+    """Megabytes of the packages that each half needs."""
+    site = Path(np.__file__).parents[1]
+
+    def megabytes(*packages: str) -> float:
+        files = [
+            f for p in packages for folder in site.glob(f"{p}*") for f in folder.rglob("*") if f.is_file()
+        ]
+        return sum(f.stat().st_size for f in files) / 2**20
+
+    return {
+        "numpy and onnxruntime": megabytes("numpy", "onnxruntime"),
+        "torch": megabytes("torch", "functorch"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--budget", type=float, default=20.0, help="longest single measurement, seconds")
+    parser.add_argument("-o", "--output", type=Path, help="JSON file for the figures")
+    args = parser.parse_args()
+
+    source = read_checkpoint(args.checkpoint)
+    model = source.load_model()
+    with tempfile.TemporaryDirectory() as temporary:
+        folders: dict[str, Path] = {}
+        for form in FORMS:
+            try:
+                folders[form] = export_checkpoint(args.checkpoint, Path(temporary) / form, form).folder
+            except Exception as error:
+                print(f"{form}: left out ({error})")
+        best = folders.get("table", folders["mlp"])
+        ways: dict[str, Generate] = {
+            "notebooks' way, PyTorch": notebooks_way(model),
+            "one character at a time, ONNX Runtime": one_at_a_time_onnxruntime(folders["mlp"] / "model.onnx"),
+            "PyTorch, batched": batched_pytorch(model, compiled=False),
+            "PyTorch, batched and compiled": batched_pytorch(model, compiled=True),
+            "namemaker": namemaker(load_list("names").names),
+            **{
+                f"sampler.onnx, {form}": sampler_run(folder / "sampler.onnx")
+                for form, folder in folders.items()
+            },
+            "Sampler.sample, texts": sampler_text(best),
+        }
+        seconds = measure(ways, args.repetitions, args.budget)
+        starts = start_up(best, args.repetitions)
+        sizes = {form: (folder / "sampler.onnx").stat().st_size for form, folder in folders.items()}
+
+    print(f"\n{model.n_parameters:,} parameters, context {model.block_size}, {os.cpu_count()} cores\n")
+    print("| names per second | " + " | ".join(f"n = {n:,}" for n in SIZES) + " |")
+    print("|---|" + "---:|" * len(SIZES))
+    for name, times in seconds.items():
+        cells = [f"{n / times[n]:,.0f}" if n in times else "—" for n in SIZES]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| one name | median latency |\n|---|---:|")
+    for name, times in seconds.items():
+        print(f"| {name} | {times[1] * 1e6:,.0f} µs |")
+    print("\n| process from start to exit | seconds |\n|---|---:|")
+    for name, value in starts.items():
+        print(f"| `{name}` | {value:.3f} |")
+    print("\n| size | |\n|---|---:|")
+    for stored, size in sizes.items():
+        print(f"| sampler.onnx, {stored} | {size / 1024:,.0f} KiB |")
+    installed = installed_size()
+    for name, value in installed.items():
+        print(f"| installed: {name} | {value:,.0f} MiB |")
+    if args.output:
+        figures = {"seconds": seconds, "start_up": starts, "bytes": sizes, "installed_mib": installed}
+        args.output.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
