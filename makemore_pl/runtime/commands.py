@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.model_info import ModelInfo
 from makemore_pl.runtime.engines import open_engine, resolve_model
-from makemore_pl.runtime.sampler import Sample, Sampler, TooFewNamesError
+from makemore_pl.runtime.sampler import Sampler, TooFewNamesError
 from makemore_pl.runtime.scorer import Score, Scorer
 
 FORMATS = ("text", "json", "csv")
@@ -105,20 +105,20 @@ def _sample(args: argparse.Namespace) -> int:
         novel=None if args.novel is None else _read_names(args.novel),
         match=args.match,
     )
-    found: list[Sample] = []
+    found = 0
 
-    def rows() -> Iterator[Sample]:
+    def rows() -> Iterator[tuple[str, float]]:
+        nonlocal found
         for batch in batches:
-            found.extend(batch)
-            yield from batch
+            found += len(batch.names)
+            yield from zip(batch.names, batch.log_probs, strict=True)
 
     if args.format == "text":
-        for batch in batches:
-            found.extend(batch)
-            sys.stdout.write("".join(f"{sample.name}\n" for sample in batch))
+        for name, _ in rows():
+            sys.stdout.write(name + "\n")
     else:
-        _write_rows(args.format, ("name", "log_prob"), (tuple(sample) for sample in rows()))
-    if len(found) < args.n:
+        _write_rows(args.format, ("name", "log_prob"), rows())
+    if found < args.n:
         sys.stdout.flush()
         raise TooFewNamesError(args.n, found)
     return 0

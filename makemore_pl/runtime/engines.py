@@ -101,8 +101,12 @@ class GraphSampler:
         with ThreadPoolExecutor(n_parts) as pool:
             results = list(pool.map(run, parts))
         longest = max(codepoints.shape[1] for codepoints, _ in results)
-        padded = [np.pad(c, ((0, 0), (0, longest - c.shape[1]))) for c, _ in results]
-        return np.concatenate(padded), np.concatenate([log_prob for _, log_prob in results])
+        together = np.zeros((len(uniforms), longest), dtype=np.int32)
+        end = 0
+        for codepoints, _ in results:
+            start, end = end, end + len(codepoints)
+            together[start:end, : codepoints.shape[1]] = codepoints
+        return together, np.concatenate([log_prob for _, log_prob in results])
 
     def generate_tokens(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding

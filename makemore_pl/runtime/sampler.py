@@ -1,7 +1,7 @@
 """`Sampler`: new names from an exported file."""
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,24 +21,24 @@ MAX_LENGTH = 10_000
 """Longest name that may be asked for, in characters."""
 
 
-class Sample(NamedTuple):
-    """A name and its log-likelihood in nats under the plain model, boundary included."""
+class Batch(NamedTuple):
+    """Names, and their log-likelihoods in nats under the plain model, boundary included."""
 
-    name: str
-    log_prob: float
+    names: list[str]
+    log_probs: list[float]
 
 
 class TooFewNamesError(RequestError):
-    """Fewer names passed the filters than were wished for; `samples` holds those found."""
+    """Fewer names passed the filters than were wished for; `names` holds those found, where they were kept."""
 
     exit_code = 1
 
-    def __init__(self, wished: int, samples: list[Sample]) -> None:
+    def __init__(self, wished: int, found: int, names: Sequence[str] = ()) -> None:
         super().__init__(
-            f"found {len(samples):,} of {wished:,} names: "
+            f"found {found:,} of {wished:,} names: "
             f"{PATIENCE:,} draws in a row brought no other that fits the request"
         )
-        self.samples = samples
+        self.names = names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +139,12 @@ class Sampler:
             VocabularyError: the prefix has a character that the model does not know.
             TooFewNamesError: the filters let too few names through; it holds those found.
         """
-        samples = [sample for batch in self.stream(n, **options) for sample in batch]
-        if len(samples) < n:
-            raise TooFewNamesError(n, samples)
-        return [sample.name for sample in samples]
+        names = [name for batch in self.stream(n, **options) for name in batch.names]
+        if len(names) < n:
+            raise TooFewNamesError(n, len(names), names)
+        return names
 
-    def stream(self, n: int = 20, **options: Any) -> Iterator[list[Sample]]:
+    def stream(self, n: int = 20, **options: Any) -> Iterator[Batch]:
         """The same names in batches, with their log-likelihoods, in memory that does not grow with `n`
         (but for `unique`, which must remember names). Ends early where `sample` raises TooFewNamesError;
         the other errors come at once, before the first batch.
@@ -157,7 +157,7 @@ class Sampler:
 
     def _batches(
         self, n: int, prefix: NDArray[np.int64], request: SampleOptions, accept: Callable[[str], bool] | None
-    ) -> Iterator[list[Sample]]:
+    ) -> Iterator[Batch]:
         longest = request.max_length or max(2 * self.info.longest_name, request.min_length, len(prefix))
         steps = longest - len(prefix)
         generator = np.random.default_rng(request.seed)
@@ -169,16 +169,18 @@ class Sampler:
             size = min(most, missing if accept is None else max(1_000, 2 * missing))
             # A row a name: a seed's first names are the same, however many are asked for.
             uniforms = generator.random((size, steps), dtype=np.float32)
-            codepoints, log_prob = self._engine.generate(uniforms, prefix, request)
-            batch = map(Sample, _to_text(codepoints), log_prob.tolist())
-            accepted = [sample for sample in batch if accept is None or accept(sample.name)][:missing]
-            missing -= len(accepted)
-            fruitless = 0 if accepted else fruitless + size
-            if accepted:
-                yield accepted
+            codepoints, log_probs = self._engine.generate(uniforms, prefix, request)
+            batch = Batch(to_text(codepoints), log_probs.tolist())
+            if accept is not None:
+                kept = [i for i, name in enumerate(batch.names) if accept(name)][:missing]
+                batch = Batch([batch.names[i] for i in kept], [batch.log_probs[i] for i in kept])
+            missing -= len(batch.names)
+            fruitless = 0 if batch.names else fruitless + size
+            if batch.names:
+                yield batch
 
 
-def _to_text(codepoints: NDArray[np.int32]) -> list[str]:
+def to_text(codepoints: NDArray[np.int32]) -> list[str]:
     """Rows of code points, 0 after the end, as texts: NumPy's own fixed-width texts end at the zeros."""
     n, length = codepoints.shape
     if length == 0:
