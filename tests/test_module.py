@@ -84,6 +84,15 @@ def test_learning_rate_goes_up_and_down_to_zero() -> None:
     assert rates[100] == one_cycle(1.5, warmup=0.4) == 0
 
 
+def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(short_list: Path) -> None:
+    data = NamesDataModule(str(short_list), batch_size=1)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    with pytest.raises(RequestError, match=r"larger data\.batch_size"):
+        trainer(max_steps=1).fit(module, datamodule=data)
+    without = LitBatchNormMLP(data.vocab_size, data.block_size, batch_norm=False)
+    trainer(max_steps=1, limit_val_batches=0).fit(without, datamodule=data)
+
+
 @pytest.mark.parametrize("options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}])
 def test_bad_arguments_are_named(options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=next(iter(options))):

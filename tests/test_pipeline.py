@@ -131,7 +131,18 @@ def test_training_goes_on_from_a_checkpoint(
     monkeypatch.chdir(tmp_path)
     assert makemore("fit", "--data.path", short_list, *QUICK).code == 0
     last = Path("checkpoints/short/last.ckpt")
-    result = makemore("fit", "--ckpt_path", last, *QUICK[2:], "--trainer.max_epochs", 5, "--model.lr", 0.001)
+    result = makemore(
+        "fit",
+        "--run",
+        "short",
+        "--ckpt_path",
+        "last",
+        *QUICK[2:],
+        "--trainer.max_epochs",
+        5,
+        "--model.lr",
+        0.001,
+    )
     assert result.code == 0, result.err
     assert [path.name for path in Path("checkpoints").iterdir()] == ["short"]
     steps = [int(row["step"]) for row in read_metrics(last.parent) if row["val/nll"]]

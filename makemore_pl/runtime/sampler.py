@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class TooFewNamesError(RequestError):
-    """Fewer names passed the filters than were wished for; `names` holds those found, where they were kept."""
+    """Fewer names passed the filters than were wished for; `names` holds those found, if they were kept."""
 
     exit_code = 1
 

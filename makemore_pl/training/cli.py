@@ -124,9 +124,11 @@ class MakemoreCLI(LightningCLI):
     def after_fit(self) -> None:
         """Figures of the best checkpoint, where everything lies, and names from the exported file."""
         export: ExportAfterFit = self._get(self.config_init, "export")
-        if self.run_folder is None or not self.trainer.checkpoint_callback.best_model_path:  # type: ignore[union-attr]
+        checkpoints: ModelCheckpoint = self._get(self.config_init, "checkpoint")
+        if self.run_folder is None or not checkpoints.best_model_path:
+            print("nothing was saved: not one epoch was trained and evaluated")
             return
-        dev = self.trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+        dev = checkpoints.best_model_score
         [figures] = self.trainer.test(
             datamodule=self.datamodule, ckpt_path=BEST, weights_only=True, verbose=False
         )
@@ -158,8 +160,10 @@ class MakemoreCLI(LightningCLI):
     def _claim_run(self) -> Path:
         """The run's folder: a new one, or the one of the checkpoint that training goes on from."""
         options = self.config[self.command]
-        if self.source is not None and options.run is None:
-            return self.source.path.parent
+        if self.source is not None:
+            folder = self.source.path.parent
+            if options.run is None or folder == RUNS_DIR / options.run:
+                return folder
         list_name = self.datamodule.list.name
         if not is_rank_zero():
             return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it

@@ -79,6 +79,10 @@ class LitBatchNormMLP(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         context, target = batch
+        if len(target) < 2 and self.hparams.get("batch_norm", True):
+            raise RequestError(
+                "BatchNorm cannot train on a batch of 1 example; choose a larger data.batch_size"
+            )
         loss = F.cross_entropy(self.net(context), target, label_smoothing=self.label_smoothing)
         if self._is_logged_step():
             self.log("train/loss", loss, prog_bar=True)
