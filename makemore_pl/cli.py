@@ -1,5 +1,6 @@
 """The program `makemore`: finds the command, imports only what it needs, and turns errors into one line."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; by default the process's own.
     """
     args = sys.argv[1:] if args is None else list(args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # names of any alphabet, whatever the locale says
     try:
         code = _run(args)
         sys.stdout.flush()

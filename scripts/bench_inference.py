@@ -6,7 +6,7 @@
 Everything is measured in one process and one run, in turns, so that a busy machine slows all alike; medians
 over several repetitions. Baselines: the notebooks' way, one character of one name at a time through PyTorch;
 the same through ONNX Runtime; PyTorch on all names at once, plain and compiled; and namemaker, a Markov-chain
-generator from PyPI, in its fastest setting (one candidate, nothing excluded).
+generator from PyPI.
 """
 
 import argparse
@@ -102,21 +102,18 @@ def batched_pytorch(model: BatchNormMLP, *, compiled: bool) -> Generate:
     return generate
 
 
-def namemaker(names: list[str]) -> Generate:
-    """A Markov chain of order 3 over the same list."""
+def namemaker(names: list[str], *, plain: bool) -> Generate:
+    """A Markov chain of order 3 over the same list: as it comes, or with one candidate and nothing excluded."""
     import namemaker as library
 
     chain = library.make_name_set(names, clean_up=False)
-
-    def generate(n: int) -> object:
-        return [
-            chain.make_name(
-                exclude_real_names=False, exclude_history=False, add_to_history=False, n_candidates=1
-            )
-            for _ in range(n)
-        ]
-
-    return generate
+    plainly = {
+        "exclude_real_names": False,
+        "exclude_history": False,
+        "add_to_history": False,
+        "n_candidates": 1,
+    }
+    return lambda n: [chain.make_name(**(plainly if plain else {})) for _ in range(n)]
 
 
 def sampler_run(file: Path) -> Generate:
@@ -212,7 +209,8 @@ def main() -> None:
             "one character at a time, ONNX Runtime": one_at_a_time_onnxruntime(folders["mlp"] / "model.onnx"),
             "PyTorch, batched": batched_pytorch(model, compiled=False),
             "PyTorch, batched and compiled": batched_pytorch(model, compiled=True),
-            "namemaker": namemaker(load_list("names").names),
+            "namemaker, as it comes": namemaker(load_list("names").names, plain=False),
+            "namemaker, plain draws": namemaker(load_list("names").names, plain=True),
             **{
                 f"sampler.onnx, {form}": sampler_run(folder / "sampler.onnx")
                 for form, folder in folders.items()

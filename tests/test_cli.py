@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -246,6 +248,23 @@ def test_score(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
     text = makemore("score", run_folder, names).out
     assert "(unknown: ë)" in text
     assert len(text.splitlines()) == 5
+
+
+def test_score_from_standard_input(run_folder: Path) -> None:
+    command = [sys.executable, "-m", "makemore_pl", "score", str(run_folder), "-", "--format", "csv"]
+    done = subprocess.run(command, input="emma\n\n  zoë \nava\n".encode(), capture_output=True)
+    assert done.returncode == 0
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [(row["name"], row["unknown"]) for row in rows] == [("emma", ""), ("zoë", "ë"), ("ava", "")]
+    bad = subprocess.run(command, input=b"emma\n\xff\n", capture_output=True)
+    assert bad.returncode == 2
+    assert_one_line_error(bad.stderr.decode(), "standard input: not UTF-8")
+
+
+def test_a_reader_that_leaves_is_no_error(run_folder: Path) -> None:
+    command = f"{sys.executable} -m makemore_pl sample {run_folder} -n 100000 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_info(makemore: RunCommand, run_folder: Path) -> None:

@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import QUICK, RunCommand
+
+from makemore_pl.training.module import LitBatchNormMLP
 
 
 def read_metrics(run: Path) -> list[dict[str, str]]:
@@ -148,6 +151,27 @@ def test_training_goes_on_from_a_checkpoint(
     steps = [int(row["step"]) for row in read_metrics(last.parent) if row["val/nll"]]
     assert len(steps) == 5  # three of the first run, two of the second
     assert steps == sorted(set(steps))
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
+    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as context:
+
+        def press_ctrl_c(module: LitBatchNormMLP) -> None:
+            if module.current_epoch == 2:
+                raise KeyboardInterrupt
+
+        context.setattr(LitBatchNormMLP, "on_train_epoch_start", press_ctrl_c)
+        before = signal.getsignal(signal.SIGINT)
+        result = makemore("fit", "--data.path", short_list, *QUICK)
+        signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
+    assert result.code == 130
+    assert "interrupted in epoch 2; go on with --run short --ckpt_path last" in result.err
+    result = makemore("fit", "--run", "short", "--ckpt_path", "last", *QUICK)
+    assert result.code == 0, result.err
+    assert len([row for row in read_metrics(Path("checkpoints/short")) if row["val/nll"]]) == 3
 
 
 def test_fast_dev_run_leaves_nothing(

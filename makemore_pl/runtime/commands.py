@@ -144,7 +144,7 @@ def _score(args: argparse.Namespace) -> int:
     ):
         args.model, args.file = None, str(args.model)
     scorer = Scorer(args.model)
-    names = _lines(sys.stdin, "standard input") if args.file == "-" else iter(_read_names(Path(args.file)))
+    names = _read_stdin() if args.file == "-" else iter(_read_names(Path(args.file)))
     scores: Iterable[Score] = scorer.stream(names)
     if args.sort:
         scores = sorted(
@@ -222,6 +222,12 @@ def _read_names(path: Path) -> list[str]:
             return list(_lines(file, str(path)))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _read_stdin() -> Iterator[str]:
+    """The same from standard input, as the lines come; strictly UTF-8, whatever the locale says."""
+    with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:  # noqa: PTH123
+        yield from _lines(file, "standard input")
 
 
 def _lines(file: TextIO, source: str) -> Iterator[str]:

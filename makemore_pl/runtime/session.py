@@ -17,6 +17,9 @@ def session_options() -> ort.SessionOptions:
     # One thread for each call: the graphs are too small to be shared out operator by operator. Many names are
     # shared out instead (`engines.py`), which is faster, and without threads of its own a process may fork.
     options.intra_op_num_threads = 1
+    # Constants are computed when a file is loaded, which the tables of a sampler need; the further levels of
+    # optimisation find nothing in these graphs and take as long again.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # Errors reach the caller as exceptions; ONNX Runtime's own log lines would only repeat them.
     options.log_severity_level = 4
     return options

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from makemore_pl.errors import RequestError
+from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model_info import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
@@ -21,10 +21,16 @@ from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
-from makemore_pl.training.runs import BEST, claim_run, release_run, resolve_checkpoint
+from makemore_pl.training.runs import BEST, LAST, claim_run, release_run, resolve_checkpoint
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_SHOWN = 10
+
+
+class InterruptedFit(MakemoreError):
+    """Training was stopped by Ctrl-C."""
+
+    exit_code = 130
 
 
 class MakemoreCLI(LightningCLI):
@@ -120,6 +126,15 @@ class MakemoreCLI(LightningCLI):
             if self.run_folder is not None and not any(self.run_folder.iterdir()):
                 release_run(self.run_folder)
             raise RequestError(f"trainer: {error}") from error
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; an interruption by Ctrl-C says how to go on."""
+        try:
+            self.trainer.fit(**kwargs)
+        except SystemExit as end:  # what Lightning makes of Ctrl-C, after it has shut down in order
+            last = (self.run_folder or Path()) / f"{LAST}.ckpt"
+            go_on = f"; go on with --run {last.parent.name} --ckpt_path {LAST}" if last.is_file() else ""
+            raise InterruptedFit(f"interrupted in epoch {self.trainer.current_epoch}{go_on}") from end
 
     def after_fit(self) -> None:
         """Figures of the best checkpoint, where everything lies, and names from the exported file."""
