@@ -103,7 +103,7 @@ def batched_pytorch(model: BatchNormMLP, *, compiled: bool) -> Generate:
 
 
 def namemaker(names: list[str], *, plain: bool) -> Generate:
-    """A Markov chain of order 3 over the same list: as it comes, or with one candidate and nothing excluded."""
+    """A Markov chain of order 3 over the same list: as it comes, or one candidate and nothing excluded."""
     import namemaker as library
 
     chain = library.make_name_set(names, clean_up=False)

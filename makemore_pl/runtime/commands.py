@@ -226,7 +226,7 @@ def _read_names(path: Path) -> list[str]:
 
 def _read_stdin() -> Iterator[str]:
     """The same from standard input, as the lines come; strictly UTF-8, whatever the locale says."""
-    with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:  # noqa: PTH123
+    with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
         yield from _lines(file, "standard input")
 
 
