@@ -138,7 +138,11 @@ def test_a_taken_run_name_is_refused_and_replaced_only_when_asked(
     assert result.code == 2
     assert_one_line_error(result.err, "checkpoints/mine exists")
     assert (taken / "model.onnx").read_text() == "precious"
+    # What cannot begin replaces nothing.
+    assert makemore(*args, "--overwrite", "true", "--trainer.accelerator", "abacus").code == 2
+    assert (taken / "model.onnx").read_text() == "precious"
     assert makemore(*args, "--overwrite", "true").code == 0
+    assert [path.name for path in taken.parent.iterdir()] == ["mine"]
     assert not (taken / "model.onnx").exists()
     assert (taken / "best.ckpt").exists()
 

@@ -298,8 +298,8 @@ def test_a_prefix_outside_the_vocabulary_fails(
         default_sampler[0](uniform(n), prefix)
 
 
-def n_node_runs(uniforms: NDArray[np.float32], folder: Path) -> int:
-    """How many nodes ONNX Runtime runs for these uniforms, each iteration's counted."""
+def node_runs(uniforms: NDArray[np.float32], folder: Path) -> list[str]:
+    """Operators of the nodes that ONNX Runtime runs for these uniforms, each iteration's."""
     options = ort.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
@@ -308,15 +308,22 @@ def n_node_runs(uniforms: NDArray[np.float32], folder: Path) -> int:
     one, zero = np.array(1, np.float32), np.array(0, np.int64)
     feed = {"uniforms": uniforms, "prefix": np.array([], np.int64), "temperature": one}
     session.run(None, {**feed, "top_k": zero, "top_p": one, "min_length": zero})
-    return sum(event["cat"] == "Node" for event in json.loads(Path(session.end_profiling()).read_text()))
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return [event["args"]["op_name"] for event in events if event["cat"] == "Node"]
 
 
 @pytest.mark.parametrize("n", [1, 2_000])
 def test_the_loops_stop_with_the_last_name(tmp_path: Path, n: int) -> None:
     uniforms = np.full((n, 1_000), BELOW_ONE, np.float32)  # no boundary, ever
-    endless = n_node_runs(uniforms, tmp_path)
+    endless = len(node_runs(uniforms, tmp_path))
     uniforms[:, 5] = 0  # draws the boundary
-    assert n_node_runs(uniforms, tmp_path) * 20 < endless
+    assert len(node_runs(uniforms, tmp_path)) * 20 < endless
+
+
+def test_a_plain_name_takes_the_short_way(tmp_path: Path) -> None:
+    runs = node_runs(uniform(1), tmp_path)
+    assert runs.count("If") == 1
+    assert runs.count("Loop") == 1
 
 
 @pytest.fixture

@@ -41,15 +41,17 @@ FEW = 256
 """Up to so many names are drawn side by side, each in a slot of its own."""
 NAMES_PER_SLOT = 4
 """More names share slots, at least so many a slot: their lengths then even out."""
-MAX_SLOTS = 512
-"""Enough to drown the overhead of a node, few enough for the processor's cache."""
+MAX_SLOTS = 1024
+"""Enough to drown the overhead of a node, few enough for the processor's cache. Twice as many gain little
+for 100,000 names and lose more for 10,000."""
 MAX_ENTRIES = 1 << 22
 """Most logits of all slots together: a tensor of them takes 32 MiB, a step some such tensors."""
 DRAWS_PER_CONTEXT = 6
 """A table of limits is made for a request that may take this many draws for each context."""
 
-Tables = tuple[Value, Value]
-"""Limits float32 (2 * R, V), the second half without boundary, and log p float64 (R * V,)."""
+Tables = tuple[Value, Value, Value]
+"""Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the
+next context when the boundary is drawn, int64 (R,), to which the id drawn is added."""
 Column = Callable[[GraphBuilder], Value]
 """Adds the nodes for the column that is drawn: int64 (S,), or () where it is the same for all."""
 Step = Callable[[GraphBuilder, Value, Value, Column], tuple[Value, Value, Value]]
@@ -105,7 +107,10 @@ def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
         table = g.choose(some_short, both, lambda g: [limits(g, scores)])[0]
     else:
         table = both(g)[0]
-    return table, g.Reshape(add_log_softmax(g, scores), np.array([-1]))
+    # From constants alone; in the loop a look-up costs less than an integer remainder.
+    r = np.int64(request.weights.n_contexts)
+    shifted = g.Mod(g.Mul(g.Range(np.int64(0), r, np.int64(1)), np.int64(v)), r)  # (R,)
+    return table, g.Reshape(add_log_softmax(g, scores), np.array([-1])), shifted
 
 
 def add_few_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> Sequence[Value]:
@@ -121,15 +126,22 @@ def add_few_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> S
 
     if tables is None:
         return by_rows(g)
-    limits, log_probs = tables
+    return g.choose(has_limits(g, request), lambda g: add_few_by_limits(g, request, tables), by_rows)
 
-    def by_limits(g: GraphBuilder) -> Sequence[Value]:
-        step = _step_by_limits(request, limits, many=False, several_short=False)
-        ids, transitions, drawn = _few(g, request, _first_row(g, request), step)
-        return [ids, g.Gather(log_probs, transitions), drawn]
 
-    simple = g.And(request.bend.is_off(g), g.LessOrEqual(request.short, np.int64(1)))
-    return g.choose(simple, by_limits, by_rows)
+def has_limits(g: GraphBuilder, request: Request) -> Value:
+    """bool (): the request suits `add_few_by_limits`, which knows only plain draws and one short one."""
+    return g.And(request.bend.is_off(g), g.LessOrEqual(request.short, np.int64(1)))
+
+
+def add_few_by_limits(g: GraphBuilder, request: Request, tables: Tables) -> Sequence[Value]:
+    """What `add_few_draws` gives, for requests that suit."""
+    limits, log_probs, following = tables
+    step = _step_by_limits(request, limits, following, many=False, several_short=False)
+    names = g.Shape(request.uniforms, start=0, end=1)
+    start = g.Expand(_first_row(g, request), names)  # (1,) -> (n + 1,)
+    ids, rows, drawn = _few(g, request, start, step)
+    return [ids, g.Gather(log_probs, _transitions(g, request, rows, ids)), drawn]
 
 
 def add_many_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> Sequence[Value]:
@@ -145,14 +157,15 @@ def add_many_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> 
 
     def by_limits(g: GraphBuilder, tables: Tables) -> Sequence[Value]:
         def draws(several_short: bool) -> Callable[[GraphBuilder], Sequence[Value]]:
-            step = _step_by_limits(request, tables[0], many=True, several_short=several_short)
+            step = _step_by_limits(request, tables[0], tables[2], many=True, several_short=several_short)
             return lambda g: _many(
                 g, request, request.row if several_short else _first_row(g, request), 0, step
             )
 
         several = g.Greater(request.short, np.int64(1))
-        at, ids, transitions = g.choose(several, draws(several_short=True), draws(several_short=False))
-        return [at, ids, g.Gather(tables[1], transitions)]
+        at, ids, rows = g.choose(several, draws(several_short=True), draws(several_short=False))
+        transitions = g.Reshape(_transitions(g, request, rows, ids), np.array([-1]))
+        return [at, ids, g.GatherElements(tables[1], transitions)]
 
     def by_new_limits(g: GraphBuilder) -> Sequence[Value]:
         return by_limits(g, add_tables(g, request, bent=True))
@@ -174,23 +187,29 @@ def _first_row(g: GraphBuilder, request: Request) -> Value:
     """Where the first draw looks up its limits, int64 (1,).
 
     A number less R counts from the end of a table: there lie the limits without boundary, and the same log p
-    as before. The next context's number, modulo R, is right again, so this does for one short draw.
+    and next context as before. That one's number is right again, so this does for one short draw.
     """
     some_short = g.Clip(request.short, np.int64(0), np.int64(1))
     return g.Sub(request.row, g.Mul(some_short, np.int64(request.weights.n_contexts)))
 
 
-def _step_by_limits(request: Request, limits: Value, many: bool, several_short: bool) -> Step:
-    """A state is the context's number. To log p leads the transition: number * V + id, its index there."""
-    v, r = np.int64(request.weights.vocab_size), np.int64(request.weights.n_contexts)
+def _transitions(g: GraphBuilder, request: Request, rows: Value, ids: Value) -> Value:
+    """Where log p of drawing `ids` after the contexts `rows` stands."""
+    return g.Add(g.Mul(rows, np.int64(request.weights.vocab_size)), ids)
+
+
+def _step_by_limits(
+    request: Request, limits: Value, following: Value, many: bool, several_short: bool
+) -> Step:
+    """A state is the context's number, and that leads to log p: see `_transitions`."""
+    v, r = request.weights.vocab_size, np.int64(request.weights.n_contexts)
 
     def step(g: GraphBuilder, rows: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
         if several_short:
             short = g.Less(column(g), request.short)  # (S,)
             rows = g.Sub(rows, g.Where(short, r, np.int64(0)))  # see _first_row
-        drawn = add_draw_within(g, g.Gather(limits, rows), uniforms, int(v), many)  # (S, V) -> (S,)
-        transitions = g.Add(g.Mul(rows, v), drawn)
-        return drawn, g.Mod(transitions, r), transitions
+        drawn = add_draw_within(g, g.Gather(limits, rows), uniforms, v, many)  # (S, V) -> (S,)
+        return drawn, g.Add(g.GatherElements(following, rows), drawn), rows
 
     return step
 
@@ -272,7 +291,7 @@ def _many(g: GraphBuilder, request: Request, start: Value, state_axes: int, step
     width = g.Shape(request.uniforms, start=1, end=2)  # (1,)
     most = np.int64(most_slots(request.weights))
     slots = g.Clip(g.Div(request.n, np.int64(NAMES_PER_SLOT)), one, most)  # (1,)
-    flat = g.Reshape(request.uniforms, np.array([-1, 1]))  # (n + 1, W) -> ((n + 1) * W, 1)
+    flat = g.Reshape(request.uniforms, np.array([-1]))  # (n + 1, W) -> ((n + 1) * W,)
     idle = g.Sub(g.Size(request.uniforms), one)  # a place that draws the boundary, for slots without work
     first = g.Range(np.int64(0), g.Squeeze(slots), one)  # (S,): a slot for each of the first names
     at = g.Mul(first, width)
@@ -285,7 +304,8 @@ def _many(g: GraphBuilder, request: Request, start: Value, state_axes: int, step
         g: GraphBuilder, _: Value, carried: list[Value]
     ) -> tuple[Value, Sequence[Value], Sequence[Value]]:
         at, upcoming, states = carried  # upcoming (S,): first place of the slot's next name
-        uniforms = g.Gather(flat, at)  # (S, 1)
+        # GatherElements looks single numbers up in a fraction of the time of Gather.
+        uniforms = g.Unsqueeze(g.GatherElements(flat, at), ROWS)  # (S,) -> (S, 1)
         drawn, states, for_log_p = step(g, states, uniforms, lambda g: g.Mod(at, width))
         goes_on = g.cast(drawn, np.bool_)  # (S,)
         following = g.Min(g.Where(goes_on, g.Add(at, one), upcoming), idle)

@@ -9,6 +9,7 @@ T block size, V vocabulary size.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -18,7 +19,17 @@ from onnx import TensorProto
 from makemore_pl.export.draw_graph import ROWS, Bend, add_log_softmax
 from makemore_pl.export.forms import FoldedWeights, Form, add_network, add_row
 from makemore_pl.export.graph_builder import GraphBuilder, Value
-from makemore_pl.export.loops import FEW, Request, add_few_draws, add_many_draws, add_tables, most_slots
+from makemore_pl.export.loops import (
+    FEW,
+    Request,
+    Tables,
+    add_few_by_limits,
+    add_few_draws,
+    add_many_draws,
+    add_tables,
+    has_limits,
+    most_slots,
+)
 
 FIRST = np.array([0])
 """The first axis."""
@@ -50,43 +61,73 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     min_length = g.input("min_length", TensorProto.INT64, [])
 
     prefix_length = g.Size(prefix)
-    has_prefix = g.Greater(prefix_length, np.int64(0))
-    short = g.Sub(min_length, prefix_length)
-    context, row, prefix_log_prob = g.choose(
-        has_prefix,
-        lambda g: _prefix(g, weights, form, prefix),
-        lambda g: [np.zeros((1, weights.block_size), dtype=np.int64), np.zeros(1, np.int64), np.zeros(1)],
-    )
     request = Request(
         weights,
         form,
         Bend(temperature, top_k, top_p, weights.vocab_size),
         uniforms=g.Pad(uniforms, np.array([0, 0, 1, 1]), np.float32(-1)),  # (n, steps) -> (n + 1, W)
         n=g.Shape(uniforms, start=0, end=1),
-        context=context,
-        row=row,
-        short=short,
+        context=g.constant(np.zeros((1, weights.block_size), dtype=np.int64)),
+        row=g.constant(np.zeros(1, dtype=np.int64)),
+        short=g.Sub(min_length, prefix_length),
     )
     # From constants alone: ONNX Runtime computes these once, when it loads the file.
     tables = add_tables(g, request, bent=False) if weights.is_enumerable and form == "table" else None
-
-    def few(g: GraphBuilder) -> Sequence[Value]:
-        ids, log_p, drawn = add_few_draws(g, request, tables)  # (iterations, n + 1), the last all boundaries
-        names = g.Transpose(g.Slice(ids, np.array([0, 0]), np.array([-1, -1])), perm=[1, 0])
-        whole = g.choose(has_prefix, lambda g: [_with_prefix(g, request, prefix, names)], lambda g: [names])
-        return [*whole, g.ReduceSum(g.Where(drawn, log_p, np.float64(0)), FIRST, keepdims=0)]
-
-    def many(g: GraphBuilder) -> Sequence[Value]:
-        return _names_in_place(g, request, prefix, *add_many_draws(g, request, tables))
-
+    has_prefix = g.Greater(prefix_length, np.int64(0))
     is_few = g.LessOrEqual(request.n, np.array([min(FEW, most_slots(weights))]))
-    tokens, log_prob = g.choose(is_few, few, many)
-    log_prob = g.Slice(g.Add(log_prob, prefix_log_prob), FIRST, np.array([-1]))  # (n + 1,) -> (n,)
-    characters = g.Gather(codepoints, tokens)
+
+    def any_request(g: GraphBuilder) -> Sequence[Value]:
+        return _any_request(g, request, prefix, has_prefix, is_few, tables)
+
+    if tables is None:
+        tokens, log_prob = any_request(g)
+    else:
+        # The commonest request of all past every other choice: each costs as much as half a character.
+        is_common = g.And(g.And(is_few, has_limits(g, request)), g.Not(has_prefix))
+        tokens, log_prob = g.choose(
+            is_common, lambda g: _few_names(g, *add_few_by_limits(g, request, tables)), any_request
+        )
+    log_prob = g.Slice(log_prob, FIRST, np.array([-1]))  # (n + 1,) -> (n,)
+    # GatherElements looks single numbers up in a fraction of the time of Gather, but wants equal ranks.
+    flat = g.Reshape(tokens, np.array([-1]))
+    characters = g.Reshape(g.GatherElements(codepoints, flat), g.Shape(tokens), allowzero=1)  # n may be 0
     g.output(tokens, "tokens", TensorProto.INT64, ["n", "length"])
     g.output(characters, "codepoints", TensorProto.INT32, ["n", "length"])
     g.output(g.cast(log_prob, np.float32), "log_prob", TensorProto.FLOAT, ["n"])
     return g.to_model()
+
+
+def _any_request(
+    g: GraphBuilder,
+    request: Request,
+    prefix: Value,
+    has_prefix: Value,
+    is_few: Value,
+    tables: Tables | None,
+) -> Sequence[Value]:
+    """tokens int64 (n, length); log-likelihoods float64 (n + 1,)."""
+    context, row, prefix_log_prob = g.choose(
+        has_prefix,
+        lambda g: _prefix(g, request.weights, request.form, prefix),
+        lambda g: [request.context, request.row, np.zeros(1)],
+    )
+    request = replace(request, context=context, row=row)
+
+    def few(g: GraphBuilder) -> Sequence[Value]:
+        return _few_names(g, *add_few_draws(g, request, tables))
+
+    def many(g: GraphBuilder) -> Sequence[Value]:
+        return _names_in_place(g, request, *add_many_draws(g, request, tables))
+
+    names, log_prob = g.choose(is_few, few, many)
+    tokens = g.choose(has_prefix, lambda g: [_with_prefix(g, request, prefix, names)], lambda g: [names])[0]
+    return [tokens, g.Add(log_prob, prefix_log_prob)]
+
+
+def _few_names(g: GraphBuilder, ids: Value, log_p: Value, drawn: Value) -> Sequence[Value]:
+    """Names from what `add_few_draws` gives: int64 (n, drawn); log-likelihoods float64 (n + 1,)."""
+    names = g.Transpose(g.Slice(ids, np.array([0, 0]), np.array([-1, -1])), perm=[1, 0])
+    return [names, g.ReduceSum(g.Where(drawn, log_p, np.float64(0)), FIRST, keepdims=0)]
 
 
 def _prefix(g: GraphBuilder, weights: FoldedWeights, form: Form, prefix: Value) -> Sequence[Value]:
@@ -105,22 +146,18 @@ def _prefix(g: GraphBuilder, weights: FoldedWeights, form: Form, prefix: Value) 
     return [context, row, g.ReduceSum(picked, FIRST, keepdims=0)]
 
 
-def _length(g: GraphBuilder, request: Request, prefix: Value, drawn_length: Value) -> Value:
-    """int64 (1,): characters of the longest name, boundaries in the prefix not counted; 0 without names."""
-    characters = g.cast(g.cast(prefix, np.bool_), np.int64)
-    length = g.Add(g.ReduceSum(characters, FIRST, keepdims=1), drawn_length)
-    return g.Mul(length, g.Min(request.n, np.array([1])))
-
-
 def _with_prefix(g: GraphBuilder, request: Request, prefix: Value, names: Value) -> Value:
     """`prefix` before each of the names: int64 (n, drawn) -> (n, length)."""
     columns = g.Expand(prefix, g.Concat(request.n, g.Shape(prefix), axis=0))  # (p,) -> (n, p)
-    length = _length(g, request, prefix, g.Shape(names, start=1, end=2))
+    # A boundary in the prefix makes the names shorter than prefix and draws together.
+    characters = g.cast(g.cast(prefix, np.bool_), np.int64)
+    length = g.Add(g.ReduceSum(characters, FIRST, keepdims=1), g.Shape(names, start=1, end=2))
+    length = g.Mul(length, g.Min(request.n, np.array([1])))  # 0 without names
     return g.Slice(g.Concat(columns, names, axis=1), FIRST, length, ROWS)
 
 
 def _names_in_place(
-    g: GraphBuilder, request: Request, prefix: Value, at: Value, ids: Value, log_p: Value
+    g: GraphBuilder, request: Request, at: Value, ids: Value, log_p: Value
 ) -> Sequence[Value]:
     """Names from draws in any order.
 
@@ -130,32 +167,21 @@ def _names_in_place(
         log_p: float64 (K,), its log p.
 
     Returns:
-        tokens int64 (n, length); log-likelihoods float64 (n + 1,) without the prefix's.
+        names int64 (n, drawn), as long as the longest; log-likelihoods float64 (n + 1,).
     """
+    # Every draw has a place of its own, but for slots without work, which all draw the boundary in the last.
+    # int32: what this takes is memory, and a vocabulary has few characters.
+    shape = g.Shape(request.uniforms)
+    blank = g.Reshape(g.Expand(np.int32(0), shape), np.array([-1]))
+    flat = g.ScatterElements(blank, at, g.cast(ids, np.int32))  # ((n + 1) * W,)
+    padded = g.Reshape(flat, shape)  # (n + 1, W)
+    used = g.cast(g.cast(g.ReduceMax(padded, FIRST, keepdims=0), np.bool_), np.int64)  # (W,), first 1, then 0
+    longest = g.ReduceSum(used, FIRST, keepdims=1)  # (1,)
+    names = g.Slice(padded, np.array([0, 0]), g.Concat(request.n, longest, axis=0))  # (n, drawn)
+    # Draws of the padding count for the row after the names.
     width = g.Shape(request.uniforms, start=1, end=2)
     name = g.Div(at, width)  # (K,)
     column = g.Sub(at, g.Mul(name, width))  # (K,)
-    ends = g.Mul(g.Min(ids, np.int64(1)), g.Add(column, np.int64(1)))  # (K,), 0 for boundaries
-    drawn_length = g.ReduceMax(ends, FIRST, keepdims=1)  # (K,) -> (1,)
-    length = _length(g, request, prefix, drawn_length)
-
-    def some(g: GraphBuilder) -> Sequence[Value]:
-        # A boundary in the prefix makes the names shorter than prefix and draws together.
-        start = g.Slice(g.Concat(prefix, g.Expand(np.int64(0), drawn_length), axis=0), FIRST, length)
-        position = g.Add(column, g.Size(prefix))  # (K,)
-        characters = g.Where(g.Less(position, length), ids, np.int64(0))
-        # What is 0 may lie outside: it is added to some other place.
-        shape = g.Concat(request.n, length, axis=0)
-        place = g.Min(g.Add(g.Mul(name, length), position), g.Sub(g.Mul(request.n, length), np.array([1])))
-        flat = g.Reshape(g.Expand(start, shape), np.array([-1]))  # (length,) -> (n * length,)
-        return [g.Reshape(g.ScatterElements(flat, place, characters, reduction="add"), shape)]
-
-    tokens = g.choose(
-        g.Greater(length, np.array([0])),
-        some,
-        lambda g: [g.Expand(np.int64(0), g.Concat(request.n, np.array([0]), axis=0))],
-    )[0]
-    # Draws of the padding count for the row after the names.
     owner = g.Where(g.Less(column, g.Sub(width, np.array([1]))), name, request.n)
     zeros = g.Expand(np.float64(0), g.Shape(request.uniforms, start=0, end=1))
-    return [tokens, g.ScatterElements(zeros, owner, log_p, reduction="add")]
+    return [g.cast(names, np.int64), g.ScatterElements(zeros, owner, log_p, reduction="add")]

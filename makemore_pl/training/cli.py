@@ -21,7 +21,7 @@ from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
-from makemore_pl.training.runs import BEST, LAST, claim_run, release_run, resolve_checkpoint
+from makemore_pl.training.runs import BEST, LAST, claim_run, confirm_run, release_run, resolve_checkpoint
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_SHOWN = 10
@@ -121,11 +121,14 @@ class MakemoreCLI(LightningCLI):
         else:
             self._get(self.config_init, "checkpoint").save_last = False
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             if self.run_folder is not None and not any(self.run_folder.iterdir()):
                 release_run(self.run_folder)
             raise RequestError(f"trainer: {error}") from error
+        if self.run_folder is not None:
+            confirm_run(self.run_folder)
+        return trainer
 
     def fit(self, **kwargs: Any) -> None:
         """Train; an interruption by Ctrl-C says how to go on."""

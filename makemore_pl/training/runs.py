@@ -16,7 +16,7 @@ def claim_run(name: str | None, list_name: str, *, overwrite: bool = False) -> P
     Args:
         name: of the run; None takes the list's name, numbered if that is taken.
         list_name: name of the training list.
-        overwrite: empty the folder of an earlier run of that name.
+        overwrite: put the folder of an earlier run of that name aside, until `confirm_run`.
 
     Raises:
         RequestError: the name is taken or no folder's name, or the folder cannot be made.
@@ -29,7 +29,8 @@ def claim_run(name: str | None, list_name: str, *, overwrite: bool = False) -> P
     if Path(name).name != name or name in ("", ".", ".."):
         raise RequestError(f"run: {name!r} is no name for a folder below {RUNS_DIR}/")
     if overwrite and (RUNS_DIR / name).is_dir():
-        shutil.rmtree(RUNS_DIR / name)
+        shutil.rmtree(_replaced(RUNS_DIR / name), ignore_errors=True)
+        (RUNS_DIR / name).rename(_replaced(RUNS_DIR / name))
     folder = _make(name)
     if folder is None:
         raise RequestError(
@@ -39,11 +40,22 @@ def claim_run(name: str | None, list_name: str, *, overwrite: bool = False) -> P
     return folder
 
 
+def confirm_run(folder: Path) -> None:
+    """The new run begins: delete the one that it replaces, if any."""
+    shutil.rmtree(_replaced(folder), ignore_errors=True)
+
+
 def release_run(folder: Path) -> None:
-    """Take back an empty folder that `claim_run` has made, and checkpoints/ with it if that is empty, too."""
+    """The new run cannot begin: take back its empty folder, and put what it was to replace in place again."""
     folder.rmdir()
-    if not any(RUNS_DIR.iterdir()):
+    if _replaced(folder).is_dir():
+        _replaced(folder).rename(folder)
+    elif not any(RUNS_DIR.iterdir()):
         RUNS_DIR.rmdir()
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def _make(name: str) -> Path | None:
