@@ -108,6 +108,10 @@ def test_model_and_sampler_give_the_same_names(run_folder: Path) -> None:
     assert step_by_step == Sampler(run_folder / "sampler.onnx").sample(300, **options)
 
 
+def test_prepared_or_not_the_names_are_the_same(sampler: Sampler, run_folder: Path) -> None:
+    assert Sampler(run_folder, prepare=False).sample(3_000, seed=2) == sampler.sample(3_000, seed=2)
+
+
 def test_folder_without_export(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"holds no model\.onnx"):
         Sampler(tmp_path)

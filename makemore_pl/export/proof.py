@@ -135,7 +135,13 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
     for candidate in from_files:
         checks += compare_batch_sizes(reference, candidate, contexts)
 
-    samplers = [e for e in engines.values() if isinstance(e, GraphSampler)]
+    # As the runtime opens it for many calls, and as for one: computed from constants at load, or in the call.
+    samplers = [
+        engine
+        for file in engines
+        for engine in (open_engine(file, prepare) for prepare in (True, False))
+        if isinstance(engine, GraphSampler)
+    ]
     names = [
         compare_names(
             engine.generate_tokens,
@@ -152,7 +158,7 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
         total=contexts.total,
         checks=checks,
         certificate=next((c for c in certificates if c is not None), None),
-        names=names[0] if names else None,
+        names=max(names, key=lambda found: found.borderline) if names else None,
         characters=checkpoint.data["characters"],
     )
 

@@ -16,6 +16,8 @@ from makemore_pl.runtime.sampler import Sampler, TooFewNamesError
 from makemore_pl.runtime.scorer import Score, Scorer
 
 FORMATS = ("text", "json", "csv")
+FEW_NAMES = 10_000
+"""Up to so many names, opening a sampler takes longer than using it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,7 +93,8 @@ def _sample_parser() -> _Command:
 
 
 def _sample(args: argparse.Namespace) -> int:
-    sampler = Sampler(args.model)
+    # A program that asks for a few names once would wait for the tables longer than for the names.
+    sampler = Sampler(args.model, prepare=args.n > FEW_NAMES)
     batches = sampler.stream(
         args.n,
         seed=args.seed,

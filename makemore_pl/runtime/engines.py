@@ -129,13 +129,17 @@ class GraphSampler:
         }
 
 
-def open_engine(path: Path) -> NextCharacterModel | GraphSampler:
+def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphSampler:
     """Open an exported file of either kind.
+
+    Args:
+        path: the file.
+        prepare: see `session_options`.
 
     Raises:
         ModelFileError: missing, damaged, or not one of ours.
     """
-    session = open_session(path)
+    session = open_session(path, prepare)
     info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
     is_sampler = any(node.name == "uniforms" for node in session.get_inputs())
     return GraphSampler(session, info, path) if is_sampler else NextCharacterModel(session, info, path)

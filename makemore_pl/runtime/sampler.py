@@ -105,6 +105,8 @@ class Sampler:
 
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
+        prepare: compute the sampler's tables once, when the file is opened, which takes a tenth of a second
+            and pays from the fourth call on; False computes them at each call.
 
     Raises:
         ModelFileError: there is no such file, or it is not one of ours.
@@ -114,8 +116,8 @@ class Sampler:
         ['kaylin', 'jorah', 'amelie']
     """
 
-    def __init__(self, model: Path | str | None = None) -> None:
-        self._engine = open_engine(resolve_sampler(model))
+    def __init__(self, model: Path | str | None = None, *, prepare: bool = True) -> None:
+        self._engine = open_engine(resolve_sampler(model), prepare)
         self.info = self._engine.info
 
     def sample(self, n: int = 20, **options: Any) -> list[str]:

@@ -11,22 +11,32 @@ MAX_FILE_BYTES = 1 << 30
 """A larger file is refused: the largest that this project writes is far below 1 GiB."""
 
 
-def session_options() -> ort.SessionOptions:
-    """The options of every session, in use and in verification alike."""
+def session_options(prepare: bool = True) -> ort.SessionOptions:
+    """The options of every session, in use and in verification alike; scripts/study_session_options.py
+    measures others.
+
+    Args:
+        prepare: compute what depends on constants alone when the file is loaded, not at each call.
+    """
     options = ort.SessionOptions()
     # One thread for each call: the graphs are too small to be shared out operator by operator. Many names are
     # shared out instead (`engines.py`), which is faster, and without threads of its own a process may fork.
     options.intra_op_num_threads = 1
-    # Constants are computed when a file is loaded, which the tables of a sampler need; the further levels of
-    # optimisation find nothing in these graphs and take as long again.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # The basic level computes with constants, of which a sampler's tables are made. The higher ones find
+    # nothing in these graphs, and take their time for it.
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if prepare else levels.ORT_DISABLE_ALL
     # Errors reach the caller as exceptions; ONNX Runtime's own log lines would only repeat them.
     options.log_severity_level = 4
     return options
 
 
-def open_session(path: Path) -> ort.InferenceSession:
+def open_session(path: Path, prepare: bool = True) -> ort.InferenceSession:
     """Load `path` into ONNX Runtime on the CPU.
+
+    Args:
+        path: an ONNX file.
+        prepare: see `session_options`.
 
     Raises:
         ModelFileError: the file is missing, too large, or no valid model.
@@ -41,7 +51,8 @@ def open_session(path: Path) -> ort.InferenceSession:
         raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
     try:
         # Bytes, not the path: ONNX Runtime then has no folder to look for external data in.
-        return ort.InferenceSession(path.read_bytes(), session_options(), providers=["CPUExecutionProvider"])
+        content, options = path.read_bytes(), session_options(prepare)
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}") from error
     except Exception as error:  # ONNX Runtime raises many unrelated types
