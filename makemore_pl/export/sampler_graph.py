@@ -1,8 +1,9 @@
 """`sampler.onnx`: prefix, draws and names, the whole of sampling in one ONNX graph.
 
-The loops that draw are in `loops.py`, the rule of a single draw in `draw_graph.py`; here is what surrounds
-them. The uniforms get a last column of -1, which draws the boundary, so that a name cut at `steps` ends like
-any other; and a last row of -1, a name that ends at once, so that there always is one.
+The loops that draw are in `loops.py`, their steps in `steps.py`, the rule of a single draw in
+`draw_graph.py`; here is what surrounds them. The uniforms get a last column of -1, which draws the boundary,
+so that a name cut at `steps` ends like any other; and a last row of -1, a name that ends at once, so that
+there always is one.
 
 Notation: n names, p prefix length, W = steps + 1 columns of the padded uniforms, K draws in all,
 T block size, V vocabulary size.
@@ -19,17 +20,8 @@ from onnx import TensorProto
 from makemore_pl.export.draw_graph import ROWS, Bend, add_log_softmax
 from makemore_pl.export.forms import FoldedWeights, Form, add_network, add_row
 from makemore_pl.export.graph_builder import GraphBuilder, Value
-from makemore_pl.export.loops import (
-    FEW,
-    Request,
-    Tables,
-    add_few_by_limits,
-    add_few_draws,
-    add_many_draws,
-    add_tables,
-    has_limits,
-    most_slots,
-)
+from makemore_pl.export.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
+from makemore_pl.export.steps import Request, Tables, add_tables, has_limits
 
 FIRST = np.array([0])
 """The first axis."""
