@@ -203,7 +203,7 @@ def main() -> None:
                 folders[form] = export_checkpoint(args.checkpoint, Path(temporary) / form, form).folder
             except Exception as error:
                 print(f"{form}: left out ({error})")
-        best = folders.get("table", folders["mlp"])
+        auto = export_checkpoint(args.checkpoint, Path(temporary) / "auto").folder
         ways: dict[str, Generate] = {
             "notebooks' way, PyTorch": notebooks_way(model),
             "one character at a time, ONNX Runtime": one_at_a_time_onnxruntime(folders["mlp"] / "model.onnx"),
@@ -215,10 +215,10 @@ def main() -> None:
                 f"sampler.onnx, {form}": sampler_run(folder / "sampler.onnx")
                 for form, folder in folders.items()
             },
-            "Sampler.sample, texts": sampler_text(best),
+            "Sampler.sample, texts": sampler_text(auto),
         }
         seconds = measure(ways, args.repetitions, args.budget)
-        starts = start_up(best, args.repetitions)
+        starts = start_up(auto, args.repetitions)
         sizes = {form: (folder / "sampler.onnx").stat().st_size for form, folder in folders.items()}
 
     print(f"\n{model.n_parameters:,} parameters, context {model.block_size}, {os.cpu_count()} cores\n")

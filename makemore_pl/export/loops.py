@@ -36,15 +36,17 @@ NAMES_PER_SLOT = 4
 MAX_SLOTS = 1024
 """Enough to drown the overhead of a node, few enough for the processor's cache. Twice as many gain little
 for 100,000 names and lose more for 10,000."""
+MAX_SLOTS_BY_ROWS = 256
+"""The same where each step computes the network, whose hidden layers fill the cache sooner."""
 MAX_ENTRIES = 1 << 22
 """Most logits of all slots together: a tensor of them takes 32 MiB, a step some such tensors."""
 DRAWS_PER_CONTEXT = 6
 """A table of limits is made for a request that may take this many draws for each context."""
 
 
-def most_slots(weights: FoldedWeights) -> int:
+def most_slots(weights: FoldedWeights, most: int = MAX_SLOTS) -> int:
     """Names that may be drawn at a time."""
-    return max(1, min(MAX_SLOTS, MAX_ENTRIES // weights.vocab_size))
+    return max(1, min(most, MAX_ENTRIES // weights.vocab_size))
 
 
 def add_few_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> Sequence[Value]:
@@ -82,13 +84,15 @@ def add_many_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> 
     weights = request.weights
 
     def by_rows(g: GraphBuilder) -> Sequence[Value]:
-        return _many(g, request, request.context, 1, step_by_rows(g, request))
+        slots = most_slots(weights, MAX_SLOTS_BY_ROWS)
+        return _many(g, request, request.context, 1, step_by_rows(g, request), slots)
 
     def by_limits(g: GraphBuilder, tables: Tables) -> Sequence[Value]:
         def draws(several_short: bool) -> Callable[[GraphBuilder], Sequence[Value]]:
             step = step_by_limits(request, tables[0], tables[2], many=True, several_short=several_short)
+            slots = most_slots(weights)
             return lambda g: _many(
-                g, request, request.row if several_short else first_row(g, request), 0, step
+                g, request, request.row if several_short else first_row(g, request), 0, step, slots
             )
 
         several = g.Greater(request.short, np.int64(1))
@@ -143,20 +147,22 @@ def _few(g: GraphBuilder, request: Request, start: Value, step: Step) -> Sequenc
     return [*collected, drawn]
 
 
-def _many(g: GraphBuilder, request: Request, start: Value, state_axes: int, step: Step) -> Sequence[Value]:
+def _many(
+    g: GraphBuilder, request: Request, start: Value, state_axes: int, step: Step, most: int
+) -> Sequence[Value]:
     """The loop over slots.
 
     Args:
         start: the state before each name's first draw, (1, ...).
         state_axes: how many axes a state has, without the slots'.
+        most: slots, at most.
 
     Returns:
         at, ids, and what leads to log p: (iterations, S).
     """
     one = np.int64(1)
     width = g.Shape(request.uniforms, start=1, end=2)  # (1,)
-    most = np.int64(most_slots(request.weights))
-    slots = g.Clip(g.Div(request.n, np.int64(NAMES_PER_SLOT)), one, most)  # (1,)
+    slots = g.Clip(g.Div(request.n, np.int64(NAMES_PER_SLOT)), one, np.int64(most))  # (1,)
     flat = g.Reshape(request.uniforms, np.array([-1]))  # (n + 1, W) -> ((n + 1) * W,)
     idle = g.Sub(g.Size(request.uniforms), one)  # a place that draws the boundary, for slots without work
     first = g.Range(np.int64(0), g.Squeeze(slots), one)  # (S,): a slot for each of the first names

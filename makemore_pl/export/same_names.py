@@ -71,7 +71,7 @@ def compare_names(
     largest = 0.0
     prefix: NDArray[np.int64] = np.array([], dtype=np.int64)
     for most, decoding, prefix_length in REQUESTS:
-        n = max(100, min(most, MAX_LOGITS // vocab_size))
+        n = min(most, max(100, MAX_LOGITS // vocab_size))
         uniforms = rng.random((n, steps), dtype=np.float32)
         prefix = prefix[:prefix_length]  # of a name that was drawn before
         expected, expected_log_prob = sample_stepwise(logits, block_size, uniforms, prefix, decoding)
