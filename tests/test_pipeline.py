@@ -84,7 +84,7 @@ def test_contexts_too_many_to_enumerate(
 ) -> None:
     from makemore_pl.export import contexts
 
-    monkeypatch.setattr(contexts, "RANDOM_CONTEXTS", 1_000)
+    monkeypatch.setattr(contexts, "RANDOM_LOGITS", 27_000)
     monkeypatch.chdir(tmp_path)
     options = ("--data.block_size", 6, "--model.n_layers", 2, "--model.n_hidden", 50)
     assert makemore("fit", "--data.path", short_list, *options, *QUICK).code == 0

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 MAX_EXHAUSTIVE = 1 << 21
 """Up to so many contexts all are checked: 128 characters at block size 3, seconds of work."""
 RANDOM_CONTEXTS = 1_000_000
-"""Beyond that, this many random contexts are checked besides those of the corpus."""
+"""Beyond that, this many random contexts are checked besides those of the corpus, ..."""
+RANDOM_LOGITS = 1 << 28
+"""... or fewer in a large vocabulary: as many logits as 2^21 contexts of 128 characters have."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,14 @@ class ContextSet:
         block_size: T.
         corpus: the contexts that occur in the training list, int (n, T); used when not all are checked.
         seed: of the random contexts.
-        n_random: how many random contexts are checked when not all are.
+        most_random: how many random contexts are checked, at most, when not all are.
     """
 
     vocab_size: int
     block_size: int
     corpus: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     seed: int = 0
-    n_random: int = RANDOM_CONTEXTS
+    most_random: int = RANDOM_CONTEXTS
 
     @property
     def total(self) -> int:
@@ -42,6 +44,10 @@ class ContextSet:
     @property
     def exhaustive(self) -> bool:
         return self.total <= MAX_EXHAUSTIVE
+
+    @property
+    def n_random(self) -> int:
+        return min(self.most_random, RANDOM_LOGITS // self.vocab_size)
 
     def __len__(self) -> int:
         """How many are checked."""

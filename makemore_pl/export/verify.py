@@ -30,14 +30,15 @@ def float32_tolerance(output_weight: NDArray[Any], output_bias: NDArray[Any]) ->
 
     1e-5, the field's usual bound, or more where a logit is a sum of large terms that cancel: adding terms of
     total size K in float32 is off by some units of K * 2^-24, whatever the sum itself is. Largest seen on
-    trained models: 3.4 units, and 8e-6 on the default model; 8 units are allowed.
+    trained models: 3.3 units on the default one, 5.8 units with 58 characters; 16 are allowed. A wrong weight
+    hides in no tolerance here: the certificate compares the weights themselves.
 
     Args:
         output_weight: (V, H); its inputs are outputs of tanh, at most 1.
         output_bias: (V,).
     """
     term_size = float((np.abs(output_weight).sum(axis=1) + np.abs(output_bias)).max())
-    return max(1e-5, 8 * 2.0**-24 * term_size)
+    return max(1e-5, 16 * 2.0**-24 * term_size)
 
 
 BATCH_SIZES = (1, 2, 3, 64)
