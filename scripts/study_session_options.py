@@ -69,14 +69,17 @@ def main() -> None:
     content = args.sampler.read_bytes()
     outputs = ["codepoints", "log_prob"]
     sessions: dict[str, ort.InferenceSession] = {}
-    load: dict[str, float] = {}
-    for name, setters in OPTIONS.items():
-        options = ort.SessionOptions()
-        for setter in setters:
-            setter(options)
-        start = time.perf_counter()
-        sessions[name] = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        load[name] = time.perf_counter() - start
+    loads: dict[str, list[float]] = {name: [] for name in OPTIONS}
+    for repetition in range(args.repetitions + 1):  # the first one warms up
+        for name, setters in OPTIONS.items():
+            options = ort.SessionOptions()
+            for setter in setters:
+                setter(options)
+            start = time.perf_counter()
+            sessions[name] = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            if repetition:
+                loads[name].append(time.perf_counter() - start)
+    load = {name: statistics.median(values) for name, values in loads.items()}
 
     rng = np.random.default_rng(0)
     inputs = {n: rng.random((n, STEPS), dtype=np.float32) for n in SIZES}
