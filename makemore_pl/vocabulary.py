@@ -31,6 +31,11 @@ class Vocabulary:
         """V: the characters and the boundary."""
         return len(self.characters) + 1
 
+    @property
+    def token_codepoints(self) -> NDArray[np.int32]:
+        """Code point of each id, int32 (V,); 0 for the boundary."""
+        return np.concatenate([np.zeros(1, dtype=np.int32), self.codepoints])
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.characters == other.characters
 

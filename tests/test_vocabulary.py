@@ -15,6 +15,11 @@ def test_ids_follow_code_points_and_zero_is_the_boundary() -> None:
     assert vocabulary.decode([1, 3, BOUNDARY, 5]) == "ac"
 
 
+def test_code_point_of_each_id() -> None:
+    codepoints = Vocabulary("ba").token_codepoints
+    assert (codepoints.tolist(), codepoints.dtype) == ([0, ord("a"), ord("b")], np.int32)
+
+
 def test_full_stop_is_a_character_like_any_other() -> None:
     vocabulary = Vocabulary.from_names(["st. john"])
     ids = vocabulary.encode("st. john")

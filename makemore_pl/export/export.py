@@ -100,10 +100,10 @@ def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:
     weights = FoldedWeights.from_model(folded)
     model_form: Form = "mlp" if form == "auto" else form
     sampler_form: Form = fastest_form(weights) if form == "auto" else form
-    codepoints = np.concatenate([[0], Vocabulary(source.data["characters"]).codepoints])
+    codepoints = Vocabulary(source.data["characters"]).token_codepoints
     graphs = {
         MODEL_FILE: to_onnx(folded.float()) if model_form == "mlp" else build_model(weights, model_form),
-        SAMPLER_FILE: build_sampler(weights, sampler_form, codepoints.astype(np.int32)),
+        SAMPLER_FILE: build_sampler(weights, sampler_form, codepoints),
     }
     infos = {
         MODEL_FILE: model_info(source, model, model_form),

@@ -135,13 +135,9 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
     for candidate in from_files:
         checks += compare_batch_sizes(reference, candidate, contexts)
 
+    samplers = {file: e for file, e in engines.items() if isinstance(e, GraphSampler)}
     # As the runtime opens it for many calls, and as for one: computed from constants at load, or in the call.
-    samplers = [
-        engine
-        for file in engines
-        for engine in (open_engine(file, prepare) for prepare in (True, False))
-        if isinstance(engine, GraphSampler)
-    ]
+    unprepared = [open_engine(file, prepare=False) for file in samplers]
     names = [
         compare_names(
             engine.generate_tokens,
@@ -151,7 +147,8 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
             2 * engine.info.longest_name,
             tolerance,
         )
-        for engine in samplers
+        for engine in [*samplers.values(), *unprepared]
+        if isinstance(engine, GraphSampler)
     ]
     return Report(
         contexts=len(contexts),

@@ -175,7 +175,7 @@ def _info_parser() -> _Command:
 
 def _info(args: argparse.Namespace) -> int:
     path = resolve_model(args.model)
-    info = open_engine(path).info
+    info = open_engine(path, prepare=False).info
     if args.format == "json":
         print(json.dumps({"file": str(path), **asdict(info)}, ensure_ascii=False, indent=2))
     else:

@@ -58,8 +58,7 @@ class NextCharacterModel:
         expect_signature(session, path, {"context": [None, info.block_size]}, {"logits": [None, vocab_size]})
         self.info = info
         self._session = session
-        # Code point of each id, 0 for the boundary.
-        self._codepoints = np.concatenate([[0], info.vocabulary.codepoints]).astype(np.int32)
+        self._codepoints = info.vocabulary.token_codepoints
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, T) -> logits float32 (n, V)."""
@@ -84,22 +83,20 @@ class GraphSampler:
     def generate(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        n_parts = min(_CORES, max(1, len(uniforms) // NAMES_PER_THREAD))
-        parts = np.array_split(uniforms, n_parts)
-
         def run(part: NDArray[np.float32]) -> list[NDArray[Any]]:
             outputs: list[NDArray[Any]] = self._session.run(
                 ["codepoints", "log_prob"], self._feeds(part, prefix, decoding)
             )
             return outputs
 
-        if n_parts == 1:
+        n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
+        if n_parts <= 1:
             codepoints, log_prob = run(uniforms)
             return codepoints, log_prob
         # ONNX Runtime lets go of Python's lock while it runs. A pool for this call alone: none of its threads
         # can be missing after a fork.
         with ThreadPoolExecutor(n_parts) as pool:
-            results = list(pool.map(run, parts))
+            results = list(pool.map(run, np.array_split(uniforms, n_parts)))
         longest = max(codepoints.shape[1] for codepoints, _ in results)
         together = np.zeros((len(uniforms), longest), dtype=np.int32)
         end = 0

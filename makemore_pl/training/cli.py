@@ -159,7 +159,8 @@ class MakemoreCLI(LightningCLI):
         print(f"NLL:    {dev:.4f} dev, {figures['test/nll']:.4f} test (nats per character)")
         if export.export is not None:
             print(f"model:  {export.export.folder / MODEL_FILE}, {export.export.report.describe()}")
-            names = Sampler(export.export.folder).sample(NAMES_SHOWN, seed=self.config.fit.seed_everything)
+            sampler = Sampler(export.export.folder, prepare=False)  # asked once
+            names = sampler.sample(NAMES_SHOWN, seed=self.config.fit.seed_everything)
             print(f"names:  {', '.join(names)}")
 
     def predict(self, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def run(command: str, args: list[str]) -> int:
         elif command == "verify":
             _verify(args)
         else:
-            MakemoreCLI(command, [_shipped_config(previous, arg) for previous, arg in zip(["", *args], args)])  # noqa: B905
+            MakemoreCLI(command, [_shipped_config(before, arg) for before, arg in pairwise(["", *args])])
     except ArgumentError as error:
         raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:
