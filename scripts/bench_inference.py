@@ -29,7 +29,7 @@ from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import open_engine, open_next_character_model
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.checkpoint import read_checkpoint
-from makemore_pl.training.lists import load_list
+from makemore_pl.training.lists import find_list
 from makemore_pl.training.model import BatchNormMLP
 
 Generate = Callable[[int], object]
@@ -209,8 +209,8 @@ def main() -> None:
             "one character at a time, ONNX Runtime": one_at_a_time_onnxruntime(folders["mlp"] / "model.onnx"),
             "PyTorch, batched": batched_pytorch(model, compiled=False),
             "PyTorch, batched and compiled": batched_pytorch(model, compiled=True),
-            "namemaker, as it comes": namemaker(load_list("names").names, plain=False),
-            "namemaker, plain draws": namemaker(load_list("names").names, plain=True),
+            "namemaker, as it comes": namemaker(find_list("names").names(), plain=False),
+            "namemaker, plain draws": namemaker(find_list("names").names(), plain=True),
             **{
                 f"sampler.onnx, {form}": sampler_run(folder / "sampler.onnx")
                 for form, folder in folders.items()

@@ -10,7 +10,7 @@ import torch
 
 from makemore_pl.cli import main
 from makemore_pl.errors import DataError
-from makemore_pl.training.lists import load_list
+from makemore_pl.training.lists import find_list
 from makemore_pl.training.model import BatchNormMLP
 
 UNICODE_NAMES = """
@@ -49,7 +49,7 @@ def makemore(capfd: pytest.CaptureFixture[str]) -> RunCommand:
 def short_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """400 names of the shipped list, over its 26 letters."""
     file = tmp_path_factory.mktemp("lists") / "short.txt"
-    file.write_text("\n".join(load_list("names").names[:400]) + "\n", encoding="utf-8")
+    file.write_text("\n".join(find_list("names").names()[:400]) + "\n", encoding="utf-8")
     return file
 
 
@@ -95,7 +95,7 @@ def makemore_names() -> list[str]:
     if not os.environ.get("MAKEMORE_DATA_DIR"):
         pytest.skip("the makemore list is not at hand: set MAKEMORE_DATA_DIR to a folder with its names.txt")
     try:
-        return load_list("makemore").names
+        return find_list("makemore").names()
     except DataError as error:
         pytest.skip(f"the makemore list is not at hand: {error}")
 

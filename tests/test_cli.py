@@ -108,7 +108,7 @@ def test_default_config_is_the_default(makemore: RunCommand) -> None:
         (["--ckpt_path", "none.ckpt"], "none.ckpt: No such file"),
         (["--ckpt_path", "best"], "no best.ckpt under checkpoints/"),
         (["--model.lr", "0"], "model.lr must be above 0"),
-        (["--data.path", "."], "Is a directory"),
+        (["--data.path", "."], "not a file"),
         (["--trainer.devices", "7", "--trainer.accelerator", "gpu"], "gpu"),
         (["--trainer.max_epochs", "soon"], "max_epochs"),
     ],

@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,17 @@ from hypothesis import strategies as st
 
 from makemore_pl.errors import DataError
 from makemore_pl.training import lists
-from makemore_pl.training.lists import MAX_NAME_LENGTH, load_list, parse_names
+from makemore_pl.training.lists import BLOCK_BYTES, MAX_NAME_LENGTH, find_list, read_names
+
+
+def names_in(content: bytes) -> list[str]:
+    return [name for block in read_names(io.BytesIO(content), "list") for name in block]
 
 
 def test_shipped_list_is_the_one_its_readme_describes() -> None:
-    shipped = load_list("names")
-    assert len(shipped.names) == 32_469
-    assert len(set(shipped.names)) == 29_910
+    shipped = find_list("names")
+    assert len(shipped.names()) == 32_469
+    assert len(set(shipped.names())) == 29_910
     assert shipped.sha256 in (Path(__file__).parents[1] / "data" / "README.md").read_text()
 
 
@@ -26,11 +31,11 @@ def test_shipped_list_is_the_one_its_readme_describes() -> None:
     ids=["LF", "CRLF", "BOM", "blanks"],
 )
 def test_line_ends_and_blanks(content: bytes) -> None:
-    assert parse_names(content, "list") == ["anna", "bo"]
+    assert names_in(content) == ["anna", "bo"]
 
 
 def test_only_line_feeds_end_a_line() -> None:
-    assert parse_names("a\u2028b\nc\x0bd".encode(), "list") == ["a\u2028b", "c\x0bd"]
+    assert names_in("a\u2028b\nc\x0bd".encode()) == ["a\u2028b", "c\x0bd"]
 
 
 @pytest.mark.parametrize(
@@ -40,30 +45,39 @@ def test_only_line_feeds_end_a_line() -> None:
         (b"anna\nbo\nc\0d\n", "list, line 3: a NUL character"),
         (b"anna\n" + b"x" * (MAX_NAME_LENGTH + 1), "list, line 2: 257 characters, more than 256"),
         (b"anna\rbo\rcy", "list, line 1: a carriage return"),
+        (b"anna\n" * 400_000 + b"b\xff", r"list, line 400001: not UTF-8 \(byte 0xFF\)"),
+        (b"a\n" + b"\xff" * 3 * BLOCK_BYTES, "list, line 2: no line end in 1,048,576 bytes"),
         (b"", "list: no names in it"),
         (b" \n\n", "list: no names in it"),
     ],
 )
 def test_bad_lists_are_refused_with_the_line(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        parse_names(content, "list")
+        names_in(content)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_names_or_a_data_error(content: bytes) -> None:
     try:
-        names = parse_names(content, "list")
+        names = names_in(content)
     except DataError:
         return
     assert names
     assert all(name == name.strip() and name and "\0" not in name and "\n" not in name for name in names)
 
 
+def test_blocks_end_with_a_line() -> None:
+    names = [f"na\u00efve{i}" for i in range(200_000)]
+    content = "\n".join(names).encode()
+    assert len(content) > 2 * BLOCK_BYTES
+    assert names_in(content) == names
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
-        load_list(str(tmp_path / "none.txt"))
-    with pytest.raises(DataError, match="directory"):
-        load_list(str(tmp_path))
+        find_list(str(tmp_path / "none.txt"))
+    with pytest.raises(DataError, match="not a file"):
+        find_list(str(tmp_path))
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
@@ -96,22 +110,22 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 def test_makemore_list_is_downloaded_once(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "MAKEMORE_SHA256", hashlib.sha256(_Server.content).hexdigest())
-    assert load_list("makemore").names == ["anna", "bo"]
+    assert find_list("makemore").names() == ["anna", "bo"]
     monkeypatch.setattr(lists, "MAKEMORE_URL", "http://127.0.0.1:9/never-asked")
-    assert load_list("makemore").names == ["anna", "bo"]
+    assert find_list("makemore").names() == ["anna", "bo"]
     assert [file.name for file in (served / "makemore_pl").iterdir()] == ["makemore-names.txt"]
 
 
 def test_download_with_another_hash_is_refused_and_not_kept(served: Path) -> None:
     with pytest.raises(DataError, match="not the makemore list"):
-        load_list("makemore")
+        find_list("makemore")
     assert list(served.iterdir()) == []
 
 
 def test_download_without_network_says_what_to_do(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "MAKEMORE_URL", "http://127.0.0.1:9/nobody-listens")
     with pytest.raises(DataError, match="set MAKEMORE_DATA_DIR"):
-        load_list("makemore")
+        find_list("makemore")
 
 
 def test_environment_folder_with_another_list_is_refused(
@@ -120,4 +134,4 @@ def test_environment_folder_with_another_list_is_refused(
     (tmp_path / "names.txt").write_text("anna\n")
     monkeypatch.setenv("MAKEMORE_DATA_DIR", str(tmp_path))
     with pytest.raises(DataError, match="not the makemore list"):
-        load_list("makemore")
+        find_list("makemore")

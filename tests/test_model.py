@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from makemore_pl.errors import RequestError
-from makemore_pl.training.corpus import TokenStream
+from makemore_pl.training.batches import windows
+from makemore_pl.training.corpus import encode_names, translate
 from makemore_pl.training.initialisation import TANH_GAIN
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
@@ -31,8 +32,10 @@ def test_first_ten_losses_of_the_lectures_mlp() -> None:
     """S1: everything drawn by randn in the lectures' order; ten full-batch SGD steps on five names."""
     vocabulary = Vocabulary("abcdefghijklmnopqrstuvwxyz")
     names = ["emma", "olivia", "ava", "isabella", "sophia"]
+    found, stream = encode_names([names])
+    stream = translate(stream, found, vocabulary)
     contexts, targets = (
-        torch.from_numpy(a).long() for a in TokenStream.from_names(names, vocabulary).windows(3)
+        ids.long() for ids in windows(torch.from_numpy(stream), torch.arange(len(stream)), 3)
     )
     assert len(targets) == 32
     model = BatchNormMLP(

@@ -28,7 +28,7 @@ def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule)
     fitter.fit(module, datamodule=data)
     [figures] = fitter.test(module, datamodule=data, verbose=False)
 
-    contexts, targets = (torch.from_numpy(array).long() for array in data.windows("test"))
+    contexts, targets = data.examples("test")
     assert len(targets) % 100  # the last batch is not full: means of batch means would be wrong
     with torch.no_grad():
         expected = F.cross_entropy(module.net.eval()(contexts).double(), targets).item()
@@ -62,7 +62,7 @@ def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
 
 def test_batches_come_from_the_shuffled_training_split(data: NamesDataModule) -> None:
     batches = list(data.train_dataloader())
-    contexts, targets = data.windows("train")
+    contexts, targets = data.examples("train")
     assert sum(len(t) for _, t in batches) == len(targets)
     seen = sorted(tuple(row) for c, t in batches for row in torch.cat([c, t[:, None]], dim=1).tolist())
     assert seen == sorted((*c, t) for c, t in zip(contexts.tolist(), targets.tolist(), strict=True))

@@ -34,6 +34,7 @@ from makemore_pl.export.verify import (
 from makemore_pl.model_info import ModelInfo
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.training.checkpoint import Checkpoint
+from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
 
 
@@ -181,7 +182,7 @@ def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
         return none
     if data.list.sha256 != checkpoint.data["list_sha256"]:
         return none
-    every = np.concatenate([data.windows(split)[0] for split in ("train", "dev", "test")])
+    every = np.concatenate([data.examples(split)[0].numpy() for split in SPLITS])
     return np.unique(every, axis=0)
 
 

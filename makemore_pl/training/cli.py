@@ -166,7 +166,7 @@ class MakemoreCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
         log_probs = torch.cat(self.trainer.predict(**kwargs)).float()  # type: ignore[arg-type]
-        contexts, targets = self.datamodule.windows("test")
+        contexts, targets = self.datamodule.examples("test")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("context", "next", "probability", "likeliest"))
         texts = ["", *self.datamodule.vocabulary.characters]  # text of each id, the boundary's being empty

@@ -1,10 +1,16 @@
-"""From names to examples: splits, one stream of ids, and the windows that a model learns from.
+"""From names to streams of ids: vocabulary, distinct names, splits.
 
-Notation: N examples (windows), T block size, V vocabulary size. Nothing here loops over characters.
+A stream is the names of one split, each followed by one boundary, as ids of one byte (two when V > 256).
+Every id in it is one example: it is predicted from the ids before it. Nothing here loops over characters,
+and nothing needs a Python object for each name.
+
+Notation: N ids of a stream, V vocabulary size.
 """
 
 import random
-from collections.abc import Sequence
+import sys
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,83 +21,193 @@ from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 MIN_NAMES = 8
 """Fewest names of which 80/10/10 leaves at least one to each split."""
+SPLITS = ("train", "dev", "test")
+"""Names to train on, to choose by, and to report."""
+
+Stream = NDArray[np.unsignedinteger]
+"""Ids of names, each followed by one boundary: uint8 (N,), or uint16 when V > 256."""
 
 
 @dataclass(frozen=True)
-class Splits:
-    """Names to train on, to choose by, and to report."""
+class Corpus:
+    """A list of names, ready to train on.
 
-    train: list[str]
-    dev: list[str]
-    test: list[str]
+    Attributes:
+        vocabulary: the characters of all names.
+        streams: one stream for each of SPLITS.
+        longest_name: in characters.
+    """
+
+    vocabulary: Vocabulary
+    streams: dict[str, Stream]
+    longest_name: int
+
+    def names(self, split: str) -> list[str]:
+        """The names of a split, as text."""
+        codepoints = self.vocabulary.token_codepoints[self.streams[split]]
+        return codepoints.astype("<i4").tobytes().decode("utf-32-le").split("\0")[:-1]
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> "Corpus":
+        """The same names in the ids of another vocabulary.
+
+        Raises:
+            VocabularyError: a name has a character outside of it.
+        """
+        if vocabulary == self.vocabulary:
+            return self
+        streams = {
+            split: translate(stream, self.vocabulary, vocabulary) for split, stream in self.streams.items()
+        }
+        return Corpus(vocabulary, streams, self.longest_name)
 
 
-def split_names(names: Sequence[str], *, dedupe: bool, seed: int, source: str = "the list") -> Splits:
-    """Shuffle and cut 80/10/10.
+def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source: str = "the list") -> Corpus:
+    """Encode a list of names, shuffle it, and cut it 80/10/10.
 
     Args:
-        names: the list in its order.
+        blocks: the names in the list's order, some at a time.
         dedupe: keep each name once, so that no name stands in two splits. False, with seed 42, gives
             the split of the makemore lectures exactly.
         seed: of Python's own generator.
-        source: the list's name, for the message.
+        source: the list's name, for messages.
 
     Raises:
-        DataError: too few names.
+        DataError: too few names, or more different characters than two bytes can tell apart.
     """
-    shuffled = list(dict.fromkeys(names)) if dedupe else list(names)
-    if len(shuffled) < MIN_NAMES:
+    vocabulary, stream = encode_names(blocks)
+    lengths = np.diff(np.flatnonzero(stream == BOUNDARY), prepend=-1) - 1  # (names,) in characters
+    starts = np.cumsum(lengths + 1) - lengths - 1  # (names,) where each begins in the stream
+    chosen = first_occurrences(stream, starts, lengths) if dedupe else np.arange(len(starts))
+    if len(chosen) < MIN_NAMES:
         different = " different" if dedupe else ""
         raise DataError(
-            f"{source}: {len(shuffled)}{different} name{'s' * (len(shuffled) != 1)}; "
+            f"{source}: {len(chosen)}{different} name{'s' * (len(chosen) != 1)}; "
             f"at least {MIN_NAMES} are needed for the train, dev and test splits"
         )
-    random.Random(seed).shuffle(shuffled)
-    n1, n2 = int(0.8 * len(shuffled)), int(0.9 * len(shuffled))
-    return Splits(shuffled[:n1], shuffled[n1:n2], shuffled[n2:])
+    order = array("q", chosen.tobytes())
+    random.Random(seed).shuffle(order)
+    cuts = [int(0.8 * len(order)), int(0.9 * len(order))]
+    streams = {
+        split: take_names(stream, starts[part], lengths[part])
+        for split, part in zip(SPLITS, np.split(np.asarray(order), cuts), strict=True)
+    }
+    return Corpus(vocabulary, streams, int(lengths.max()))
 
 
-@dataclass(frozen=True)
-class TokenStream:
-    """Names as one stream of ids, each name followed by one boundary.
+def id_type(vocab_size: int) -> type[np.uint8] | type[np.uint16]:
+    """The smallest type that holds all ids."""
+    if vocab_size > 1 << 16:
+        raise DataError(f"{vocab_size - 1:,} different characters; at most 65,535 are supported")
+    return np.uint8 if vocab_size <= 256 else np.uint16
 
-    Attributes:
-        tokens: uint8 (N,), or uint16 when V > 256.
-        offsets: int64 (names + 1,): where each name starts, and N.
+
+def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
+    """The vocabulary of some names, and their stream in the given order.
+
+    Raises:
+        DataError: more different characters than two bytes can tell apart.
     """
+    # Ids in the order of first appearance until all characters are known.
+    provisional = np.zeros(sys.maxunicode + 1, dtype=np.uint16)
+    characters = ""
+    parts: list[Stream] = []
+    for names in blocks:
+        text = "\0".join([*names, ""])  # NUL, which no name holds, stands for the boundary
+        new = "".join(sorted(character for character in set(text) if not provisional[ord(character)])).strip(
+            "\0"
+        )
+        dtype = id_type(len(characters) + len(new) + 1)
+        for number, character in enumerate(new, start=len(characters) + 1):
+            provisional[ord(character)] = number
+        characters += new
+        codepoints = np.frombuffer(text.encode("utf-32-le"), dtype="<i4")
+        parts.append(provisional[codepoints].astype(dtype))
+    vocabulary = Vocabulary(characters)
+    ids = np.zeros(len(vocabulary), dtype=id_type(len(vocabulary)))  # final id of each provisional one
+    ids[1:] = vocabulary.encode(characters)
+    stream = np.empty(sum(map(len, parts)), dtype=ids.dtype)
+    end = len(stream)
+    while parts:  # freed one by one: the list is not held twice
+        part = parts.pop()
+        stream[end - len(part) : end] = ids[part]
+        end -= len(part)
+    return vocabulary, stream
 
-    tokens: NDArray[np.uint8] | NDArray[np.uint16]
-    offsets: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        """N, the number of examples: every character and every boundary is predicted once."""
-        return len(self.tokens)
+def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
+    """A stream in the ids of another vocabulary.
 
-    @classmethod
-    def from_names(cls, names: Sequence[str], vocabulary: Vocabulary) -> "TokenStream":
-        """Encode all names at once.
+    Raises:
+        VocabularyError: `new` lacks a character of `old`.
+    """
+    new_ids: Stream = np.zeros(len(old), dtype=id_type(len(new)))  # the boundary's stays 0
+    new_ids[1:] = new.encode(old.characters)
+    return new_ids[stream]
 
-        Raises:
-            VocabularyError: a name has a character outside the vocabulary.
-            DataError: more different characters than two bytes can tell apart.
-        """
-        if len(vocabulary) > 1 << 16:
-            raise DataError(f"{len(vocabulary) - 1:,} different characters; at most 65,535 are supported")
-        lengths = np.fromiter(map(len, names), dtype=np.int64, count=len(names))
-        offsets = np.concatenate([[0], np.cumsum(lengths + 1)])
-        tokens = np.full(int(offsets[-1]), BOUNDARY, dtype=np.uint8 if len(vocabulary) <= 256 else np.uint16)
-        is_character = np.ones(len(tokens), dtype=bool)
-        is_character[offsets[1:] - 1] = False
-        tokens[is_character] = vocabulary.encode("".join(names))
-        return cls(tokens, offsets)
 
-    def windows(self, block_size: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-        """Every example: contexts (N, T), padded on the left with boundaries, and targets (N,)."""
-        starts = np.repeat(self.offsets[:-1], np.diff(self.offsets))  # (N,) start of the name at each place
-        place = np.arange(len(self)) - starts  # (N,) characters before this one in its name
-        contexts = np.zeros((len(self), block_size), dtype=self.tokens.dtype)
-        for back in range(1, block_size + 1):
-            # The column `back` places before the target: the stream shifted, blank before the name's start.
-            inside = np.flatnonzero(place >= back)
-            contexts[inside, block_size - back] = self.tokens[inside - back]
-        return contexts, self.tokens
+def first_occurrences(
+    stream: Stream, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Numbers of the names that no earlier name equals, int64, rising.
+
+    Args:
+        stream: names.
+        starts: (names,) where each begins.
+        lengths: (names,) in characters, at least 1.
+    """
+    firsts = []
+    by_length = np.argsort(lengths.astype(np.uint16), kind="stable")
+    cuts = np.flatnonzero(np.diff(lengths[by_length])) + 1
+    for members in np.split(by_length, cuts):  # names of one length
+        length = int(lengths[members[0]])
+        # (stream, length) a view of the name that would start at each place -> (members, length)
+        rows: Stream = np.lib.stride_tricks.sliding_window_view(stream, length)[starts[members]]
+        firsts.append(members[_first_rows(rows)])
+    return np.sort(np.concatenate(firsts))
+
+
+def _first_rows(rows: Stream) -> NDArray[np.int64]:
+    """Numbers of the rows (n, length) that no earlier row equals."""
+    words = np.zeros((len(rows), -(-rows.shape[1] * rows.itemsize // 8)), dtype=np.uint64)
+    words.view(rows.dtype)[:, : rows.shape[1]] = rows  # (n, length) -> (n, bytes / 8)
+    hashes = _hash_rows(words)
+    order = np.argsort(hashes)
+    same_hash = hashes[order[1:]] == hashes[order[:-1]]
+    same_row = (words[order[1:]] == words[order[:-1]]).all(axis=1)
+    if (same_hash & ~same_row).any():  # two names of one hash, about once in 10^19 pairs: sort the names
+        order = np.lexsort(words.T)
+        same_row = (words[order[1:]] == words[order[:-1]]).all(axis=1)
+    groups = np.flatnonzero(np.concatenate([[True], ~same_row]))
+    return np.minimum.reduceat(order, groups)
+
+
+def _hash_rows(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A number for each row (n, words); of one word, no two rows share theirs."""
+    hashes = np.zeros(len(words), dtype=np.uint64)
+    for word in words.T:
+        hashes = (hashes ^ word) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: one to one
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
+
+
+def take_names(
+    stream: Stream, starts: NDArray[np.int64], lengths: NDArray[np.int64], at_once: int = 1 << 18
+) -> Stream:
+    """The stream of some names, in the given order.
+
+    Args:
+        stream: names.
+        starts: (names,) where each of the wanted ones begins.
+        lengths: (names,) in characters.
+        at_once: names copied in one step; more take more memory.
+    """
+    taken = np.empty(int(lengths.sum()) + len(lengths), dtype=stream.dtype)
+    end = 0
+    for i in range(0, len(starts), at_once):
+        sizes = lengths[i : i + at_once] + 1  # with the boundary
+        ends = np.cumsum(sizes)
+        # A place in the stream for each id: the name's start, then one further each time.
+        places = np.repeat(starts[i : i + at_once] - ends + sizes, sizes) + np.arange(ends[-1])
+        taken[end : end + len(places)] = stream[places]
+        end += len(places)
+    return taken

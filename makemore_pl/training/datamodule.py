@@ -3,15 +3,16 @@
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from makemore_pl.errors import CheckpointError, DataError
-from makemore_pl.training.batches import BatchLoader
-from makemore_pl.training.corpus import TokenStream, split_names
-from makemore_pl.training.lists import load_list
+from makemore_pl.training.batches import Batch, BatchLoader, windows
+from makemore_pl.training.corpus_cache import open_corpus
+from makemore_pl.training.lists import find_list
 from makemore_pl.vocabulary import Vocabulary, describe_characters
+
+DEVICE_BYTES = 1 << 30
+"""Streams up to this size lie on the training device; of larger ones, batches are sent to it."""
 
 
 class NamesDataModule(L.LightningDataModule):
@@ -54,19 +55,27 @@ class NamesDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
 
-        self.list = load_list(path)
-        self.vocabulary = Vocabulary(characters) if characters else Vocabulary.from_names(self.list.names)
-        self.splits = split_names(self.list.names, dedupe=dedupe, seed=split_seed, source=path)
-        self._examples: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.list = find_list(path)
+        self.corpus = open_corpus(self.list, dedupe=dedupe, seed=split_seed)
+        if characters:
+            self.corpus = self.corpus.with_vocabulary(Vocabulary(characters))
+        self._streams: dict[str, torch.Tensor] = {}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The characters of the list, or those that were asked for."""
+        return self.corpus.vocabulary
 
     @property
     def vocab_size(self) -> int:
-        """V: the different characters of the list, and the boundary."""
+        """V: the different characters, and the boundary."""
         return len(self.vocabulary)
 
-    def windows(self, split: str) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-        """Contexts (N, T) and targets (N,) of `train`, `dev` or `test`."""
-        return TokenStream.from_names(getattr(self.splits, split), self.vocabulary).windows(self.block_size)
+    def examples(self, split: str) -> Batch:
+        """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order."""
+        stream = torch.from_numpy(self.corpus.streams[split])
+        contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
+        return contexts.long(), targets.long()
 
     def train_dataloader(self) -> BatchLoader:
         # torch.initial_seed is what seed_everything has set: the same on every rank.
@@ -87,7 +96,7 @@ class NamesDataModule(L.LightningDataModule):
             "characters": self.vocabulary.characters,
             "list_name": self.list.name,
             "list_sha256": self.list.sha256,
-            "longest_name": max(map(len, self.list.names)),
+            "longest_name": self.corpus.longest_name,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,20 +109,15 @@ class NamesDataModule(L.LightningDataModule):
 
     def _loader(self, split: str, batch_size: int, seed: int | None = None) -> BatchLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if split not in self._examples:
-            contexts, targets = map(_to_tensor, self.windows(split))
-            self._examples[split] = contexts.to(device), targets.to(device)
-        contexts, targets = self._examples[split]
+        if split not in self._streams:
+            stream = torch.from_numpy(self.corpus.streams[split])
+            self._streams[split] = stream.to(device) if stream.nbytes <= DEVICE_BYTES else stream
         return BatchLoader(
-            contexts,
-            targets,
+            self._streams[split],
+            self.block_size,
             batch_size,
+            device=device,
             seed=seed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-
-
-def _to_tensor(array: NDArray[np.integer]) -> torch.Tensor:
-    """Ids as a tensor in as few bytes as PyTorch can index: uint8, else int32."""
-    return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.int32))

@@ -1,0 +1,78 @@
+"""Large lists are encoded once: their streams are kept in the user's cache and mapped into memory."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from makemore_pl.training.corpus import SPLITS, Corpus, build_corpus
+from makemore_pl.training.lists import NameList, cache_dir
+from makemore_pl.vocabulary import Vocabulary
+
+CACHED_FROM = 1 << 22
+"""Lists of at least so many bytes are cached; smaller ones take less than a second to encode."""
+FORMAT = 1
+"""Raised whenever the same list would give other streams."""
+
+
+def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
+    """The corpus of a list: from the cache, or built, and cached if it is large.
+
+    One process builds it; others that want it, the ranks of one training say, wait and share its memory.
+
+    Args:
+        names: the list.
+        dedupe: as in `build_corpus`.
+        seed: as in `build_corpus`.
+
+    Raises:
+        DataError: as `build_corpus`.
+    """
+
+    def build() -> Corpus:
+        return build_corpus(names.blocks(), dedupe=dedupe, seed=seed, source=str(names.file))
+
+    if names.file.stat().st_size < CACHED_FROM:
+        return build()
+    key = hashlib.sha256(f"{FORMAT} {names.sha256} {dedupe} {seed}".encode()).hexdigest()[:32]
+    folder = cache_dir() / "corpora" / key
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:  # no cache can be written here, in a read-only home say
+        return build()
+    with lock:
+        if (corpus := _load(folder)) is None:
+            _save(build(), folder)
+            corpus = _load(folder)
+    assert corpus is not None
+    return corpus
+
+
+def _save(corpus: Corpus, folder: Path) -> None:
+    """Write beside and rename, so that the folder is whole or not there."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+        part = Path(temporary) / "corpus"
+        part.mkdir()
+        for split in SPLITS:
+            np.save(part / f"{split}.npy", corpus.streams[split])
+        about = {"characters": corpus.vocabulary.characters, "longest_name": corpus.longest_name}
+        (part / "corpus.json").write_text(json.dumps(about) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        part.rename(folder)
+
+
+def _load(folder: Path) -> Corpus | None:
+    """The corpus in `folder`; None where there is none, or a damaged one."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        about = json.loads((folder / "corpus.json").read_text())
+        # "c": pages are read when they are touched, and a change, which nobody makes, would stay private.
+        streams = {split: np.load(folder / f"{split}.npy", mmap_mode="c") for split in SPLITS}
+        return Corpus(Vocabulary(about["characters"]), streams, about["longest_name"])
+    return None
