@@ -1,86 +1,119 @@
-"""The lectures' BatchNorm-MLP from raw tensors, S2(e), beside the loop that trained it.
+"""The lectures' BatchNorm-MLP and its training from raw tensors alone, S2(e).
 
-`BatchNormMLP` is this network from PyTorch's layers. It differs in one place: here the running *standard
-deviation* is kept, and nothing is added to it, where `nn.BatchNorm1d` keeps the variance and adds eps.
-
-Notation: B batch, T block_size, C n_embd, H n_hidden, V vocab_size.
+`BatchNormMLP` is this network from PyTorch's layers. They differ in one place: here the running *standard
+deviation* is kept and nothing is added to it, where `nn.BatchNorm1d` keeps the variance and adds eps.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from makemore_pl.training.batches import Batch
 from makemore_pl.training.initialisation import TANH_GAIN
 
-MOMENTUM = 0.001
-"""Share of a new batch in the running statistics."""
 
+class NotebookTraining:
+    """Network, loop and nothing around them: also what `scripts/bench_training.py` measures others against.
 
-class RawBatchNormMLP(nn.Module):
-    """Embedding → concatenate → matrix → BatchNorm by hand → tanh → matrix and bias.
+    Notation: B batch, T block_size, C n_embd, H n_hidden, V vocab_size.
 
     Args:
-        generator: draws C, W1, W2, b2 in this order, as (fan_in, fan_out) matrices.
-        vocab_size, block_size, n_embd, n_hidden: V, T, C, H.
-    """
+        examples: contexts int64 (N, T) and targets int64 (N,).
+        generator: draws C, W1, W2 and b2 in this order, as (fan_in, fan_out) matrices, then the mini-batches.
+        vocab_size, n_embd, n_hidden: V, C, H.
 
-    running_mean: Tensor
-    running_std: Tensor
+    Attributes:
+        losses: the loss of each step so far, nats per character.
+    """
 
     def __init__(
         self,
+        examples: Batch,
         generator: Generator,
         vocab_size: int = 27,
-        block_size: int = 3,
         n_embd: int = 10,
         n_hidden: int = 200,
     ) -> None:
-        super().__init__()
+        self.contexts, self.targets = examples
+        self.generator = generator
+        fan_in = self.contexts.shape[1] * n_embd
+        self.parameters = {
+            "C": torch.randn((vocab_size, n_embd), generator=generator),
+            "W1": torch.randn((fan_in, n_hidden), generator=generator) * TANH_GAIN / math.sqrt(fan_in),
+            "W2": torch.randn((n_hidden, vocab_size), generator=generator) * 0.01,
+            # Zero, and drawn all the same: what is drawn after it depends on it.
+            "b2": torch.randn(vocab_size, generator=generator) * 0,
+            "gain": torch.ones(n_hidden),
+            "bias": torch.zeros(n_hidden),
+        }
+        for parameter in self.parameters.values():
+            parameter.requires_grad = True
+        self.running_mean = torch.zeros(n_hidden)
+        self.running_std = torch.ones(n_hidden)
+        self.losses: list[float] = []
 
-        def randn(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator)
+    @property
+    def step(self) -> int:
+        """Steps made."""
+        return len(self.losses)
 
-        fan_in = block_size * n_embd
-        self.C = nn.Parameter(randn(vocab_size, n_embd))
-        self.W1 = nn.Parameter(randn(fan_in, n_hidden) * TANH_GAIN / math.sqrt(fan_in))
-        self.W2 = nn.Parameter(randn(n_hidden, vocab_size) * 0.01)
-        self.b2 = nn.Parameter(randn(vocab_size) * 0)  # drawn all the same: the batches come after it
-        self.gain = nn.Parameter(torch.ones(n_hidden))
-        self.bias = nn.Parameter(torch.zeros(n_hidden))
-        self.register_buffer("running_mean", torch.zeros(n_hidden))
-        self.register_buffer("running_std", torch.ones(n_hidden))
+    def advance(self, n_steps: int) -> None:
+        """Make `n_steps` steps."""
+        parameters = list(self.parameters.values())
+        C, W1, W2, b2, gain, bias = parameters
+        running_mean, running_std = self.running_mean, self.running_std
+        for step in range(self.step, self.step + n_steps):
+            i = torch.randint(0, len(self.targets), (32,), generator=self.generator)
+            contexts, targets = self.contexts[i], self.targets[i]  # (B, T), (B,)
 
-    def forward(self, contexts: Tensor) -> Tensor:
-        """contexts int64 (B, T) -> logits (B, V)."""
-        embedded = self.C[contexts].view(len(contexts), -1)  # (B, T) -> (B, T, C) -> (B, T*C)
-        hidden = embedded @ self.W1  # (B, T*C) -> (B, H)
-        if self.training:
+            embedded = C[contexts].view(len(i), -1)  # (B, T) -> (B, T, C) -> (B, T*C)
+            hidden = embedded @ W1  # (B, T*C) -> (B, H)
             mean, std = hidden.mean(0), hidden.std(0)  # (H,), (H,)
             with torch.no_grad():
-                self.running_mean = (1 - MOMENTUM) * self.running_mean + MOMENTUM * mean
-                self.running_std = (1 - MOMENTUM) * self.running_std + MOMENTUM * std
-        else:
-            mean, std = self.running_mean, self.running_std
-        hidden = self.gain * (hidden - mean) / std + self.bias
-        return torch.tanh(hidden) @ self.W2 + self.b2  # (B, H) -> (B, V)
+                running_mean = 0.999 * running_mean + 0.001 * mean
+                running_std = 0.999 * running_std + 0.001 * std
+            hidden = torch.tanh(gain * (hidden - mean) / std + bias)
+            logits = hidden @ W2 + b2  # (B, H) -> (B, V)
+            loss = F.cross_entropy(logits, targets)
 
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()  # type: ignore[no-untyped-call]
+            lr = 0.1 if step < 100_000 else 0.01
+            for parameter in parameters:
+                parameter.data += -lr * parameter.grad  # type: ignore[operator]  # backward has set it
+            self.losses.append(loss.item())
+        self.running_mean, self.running_std = running_mean, running_std
 
-def train_as_in_the_notebook(
-    network: RawBatchNormMLP, examples: Batch, generator: Generator, n_steps: int
-) -> None:
-    """The notebook's loop with nothing around it: what `scripts/bench_training.py` measures others against."""
-    contexts, targets = examples
-    parameters = list(network.parameters())
-    for step in range(n_steps):
-        i = torch.randint(0, len(targets), (32,), generator=generator)
-        loss = F.cross_entropy(network(contexts[i]), targets[i])
-        for parameter in parameters:
-            parameter.grad = None
-        loss.backward()
-        lr = 0.1 if step < 100_000 else 0.01
-        for parameter in parameters:
-            assert parameter.grad is not None
-            parameter.data += -lr * parameter.grad
+    @torch.no_grad()
+    def evaluate(self, examples: Batch) -> float:
+        """NLL of all examples at once with the running statistics, nats per character."""
+        contexts, targets = examples
+        C, W1, W2, b2, gain, bias = self.parameters.values()
+        hidden = C[contexts].view(len(targets), -1) @ W1  # (N, T) -> (N, H)
+        hidden = torch.tanh(gain * (hidden - self.running_mean) / self.running_std + bias)
+        return F.cross_entropy(hidden @ W2 + b2, targets).item()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, and the losses."""
+        return {
+            "model": {
+                **{name: parameter.detach() for name, parameter in self.parameters.items()},
+                "running_mean": self.running_mean,
+                "running_std": self.running_std,
+            },
+            "generator": self.generator.get_state(),
+            "losses": torch.tensor(self.losses),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken, as if there had been no break."""
+        tensors: dict[str, Tensor] = dict(state["model"])
+        self.running_mean, self.running_std = tensors.pop("running_mean"), tensors.pop("running_std")
+        for name, value in tensors.items():
+            self.parameters[name].data.copy_(value)
+        self.generator.set_state(state["generator"])
+        self.losses = state["losses"].tolist()

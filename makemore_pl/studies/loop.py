@@ -6,7 +6,7 @@ so small that one thread is fastest: call `torch.set_num_threads(1)` before a lo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +33,21 @@ class StepDecay:
         return self.first if step < self.decay_at else self.then
 
 
+class Training(Protocol):
+    """A run that can be advanced, evaluated, saved and gone on with at any step."""
+
+    losses: list[float]
+
+    @property
+    def step(self) -> int: ...
+    def advance(self, n_steps: int) -> None: ...
+    def evaluate(self, examples: Batch) -> float: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class SGDTraining:
-    """A training run of plain SGD that can be advanced, saved and gone on with at any step.
+    """Trains any model by plain SGD; a `Training`.
 
     Args:
         model: called on contexts (B, T), returns logits (B, V); trained in place, in its present mode.
@@ -83,8 +96,18 @@ class SGDTraining:
             lr = self.learning_rate(step)
             with torch.no_grad():
                 for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                    parameter -= lr * gradient
+                    parameter.sub_(lr * gradient)
             self.losses.append(loss.item())
+
+    @torch.no_grad()
+    def evaluate(self, examples: Batch) -> float:
+        """NLL of all examples at once in eval mode, nats per character; the model's mode is put back."""
+        was_training = self.model.training
+        self.model.eval()
+        contexts, targets = examples
+        nll = F.cross_entropy(self.model(contexts), targets).item()
+        self.model.train(was_training)
+        return nll
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, and the losses."""
@@ -103,14 +126,3 @@ class SGDTraining:
     def _autograd(self, contexts: Tensor, targets: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         loss = F.cross_entropy(self.model(contexts), targets)
         return loss, torch.autograd.grad(loss, self.parameters)
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, examples: Batch) -> float:
-    """NLL of all examples at once, nats per character, in eval mode; the model's mode is left as it was."""
-    was_training = model.training
-    model.eval()
-    contexts, targets = examples
-    nll = F.cross_entropy(model(contexts), targets).item()
-    model.train(was_training)
-    return nll
