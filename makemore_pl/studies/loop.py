@@ -6,7 +6,7 @@ so small that one thread is fastest: call `torch.set_num_threads(1)` before a lo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ LECTURE_SEED = 2147483647
 
 GradientFunction = Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor]]]
 """(contexts (B, T), targets (B,)) -> the loss, a scalar, and its gradient for each parameter of the model."""
+
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Training(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class SGDTraining:
+class SGDTraining(Generic[Model]):
     """Trains any model by plain SGD; a `Training`.
 
     Args:
@@ -63,7 +66,7 @@ class SGDTraining:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         examples: Batch,
         learning_rate: Callable[[int], float],
         generator: Generator,
@@ -91,13 +94,17 @@ class SGDTraining:
 
     def advance(self, n_steps: int) -> None:
         """Make `n_steps` steps."""
-        for step in range(self.step, self.step + n_steps):
-            loss, gradients = self.gradients(*self.draw_batch())
-            lr = self.learning_rate(step)
-            with torch.no_grad():
-                for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                    parameter.sub_(lr * gradient)
-            self.losses.append(loss.item())
+        for _ in range(n_steps):
+            self.step_on(*self.draw_batch())
+
+    def step_on(self, contexts: Tensor, targets: Tensor) -> None:
+        """Make one step on a given batch."""
+        loss, gradients = self.gradients(contexts, targets)
+        lr = self.learning_rate(self.step)
+        with torch.no_grad():
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.sub_(lr * gradient)
+        self.losses.append(loss.item())
 
     @torch.no_grad()
     def evaluate(self, examples: Batch) -> float:
