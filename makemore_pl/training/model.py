@@ -90,13 +90,25 @@ class BatchNormMLP(nn.Module):
         if norm_output:
             layers["output_norm"] = nn.BatchNorm1d(vocab_size, momentum=momentum)
         self.layers = nn.Sequential(layers)
-        generator = None if init_seed is None else Generator().manual_seed(init_seed)
-        initialise(self.layers, init, hidden_gain=hidden_gain, output_gain=output_gain, generator=generator)
+        self.init: Scheme = init
+        self.hidden_gain = hidden_gain
+        self.output_gain = output_gain
+        self.reset_parameters(None if init_seed is None else Generator().manual_seed(init_seed))
 
     def forward(self, context: Tensor) -> Tensor:
         """context int64 (B, T) -> logits (B, V), in the dtype of the weights."""
         logits: Tensor = self.layers(context)
         return logits
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw all weights anew by the model's scheme; None: from PyTorch's global generator."""
+        initialise(
+            self.layers,
+            self.init,
+            hidden_gain=self.hidden_gain,
+            output_gain=self.output_gain,
+            generator=generator,
+        )
 
     @property
     def n_parameters(self) -> int:
