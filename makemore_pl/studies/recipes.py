@@ -11,8 +11,8 @@ from torch import Generator
 from makemore_pl.studies.backward import HandMadeMLP, loss_and_gradients
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED, SGDTraining, StepDecay
-from makemore_pl.training.batches import Batch
-from makemore_pl.training.corpus import TokenStream
+from makemore_pl.training.batches import Batch, windows
+from makemore_pl.training.corpus import SPLITS, encode_names, translate
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.initialisation import TANH_GAIN
 from makemore_pl.training.model import BatchNormMLP
@@ -30,15 +30,12 @@ def lecture_examples() -> Examples:
         DataError: the list is not to be had.
     """
     data = NamesDataModule("makemore", block_size=BLOCK_SIZE, dedupe=False)
-    streams = {
-        name: TokenStream.from_names(names, data.vocabulary)
-        for name, names in {**vars(data.splits), "five names": data.list.names[:5]}.items()
-    }
-    examples = {}
-    for name, stream in streams.items():
-        contexts, targets = stream.windows(BLOCK_SIZE)
-        examples[name] = torch.from_numpy(contexts).long(), torch.from_numpy(targets).long()
-    contexts_of, targets_of = zip(*(examples[split] for split in ("train", "dev", "test")), strict=True)
+    examples = {split: data.examples(split) for split in SPLITS}
+    characters, stream = encode_names([data.list.names()[:5]])
+    five_names = torch.from_numpy(translate(stream, characters, data.vocabulary))
+    contexts, targets = windows(five_names, torch.arange(len(five_names)), BLOCK_SIZE)
+    examples["five names"] = contexts.long(), targets.long()
+    contexts_of, targets_of = zip(*(examples[split] for split in SPLITS), strict=True)
     return {**examples, "all": (torch.cat(contexts_of), torch.cat(targets_of))}
 
 
