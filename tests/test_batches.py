@@ -1,10 +1,12 @@
+from collections.abc import Iterable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from makemore_pl.training import batches as batches_module
-from makemore_pl.training.batches import BatchLoader, EpochOrder, windows
+from makemore_pl.training.batches import Batch, BatchLoader, windows
 from makemore_pl.training.corpus import encode_names
 from makemore_pl.vocabulary import Vocabulary
 
@@ -14,15 +16,14 @@ def loader(n: int, batch_size: int, **options: int) -> BatchLoader:
     return BatchLoader(torch.arange(1, n + 1, dtype=torch.int32) % n, 1, batch_size, **options)
 
 
-def targets_of(batches: BatchLoader) -> list[int]:
-    return torch.cat([targets for _, targets in batches]).tolist()
+def targets_of(batches: Iterable[Batch]) -> list[int]:
+    return torch.cat([batch.targets for batch in batches]).tolist()
 
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks and gatherings as in a list of many millions, on one of a thousand."""
-    monkeypatch.setattr(batches_module, "GATHERED", 100)
-    monkeypatch.setattr(batches_module, "BLOCK", 7)
+    """Stretches as in a list of many millions, in one of a thousand."""
+    monkeypatch.setattr(batches_module, "STRETCH", 100)
 
 
 def windows_one_by_one(
@@ -50,13 +51,15 @@ def test_windows_are_those_of_the_loop(names: list[str], block_size: int) -> Non
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (9, 3), (1, 5), (129, 128), (1000, 64)])
 def test_every_example_once_in_batches_as_equal_as_can_be(n: int, batch_size: int) -> None:
     batches = list(loader(n, batch_size, seed=1))
-    sizes = [len(targets) for _, targets in batches]
+    sizes = [len(batch) for batch in batches]
     assert len(batches) == len(loader(n, batch_size))
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
-    assert sorted(torch.cat([targets for _, targets in batches]).tolist()) == list(range(n))
-    assert all(torch.equal(contexts[:, 0], (targets - 1) % n) for contexts, targets in batches)
-    assert batches[0][0].dtype == torch.int64
+    assert sorted(targets_of(batches)) == list(range(n))
+    for batch in batches:
+        assert torch.equal(batch.contexts[batch.rows, 0], (batch.targets - 1) % n)
+        assert batch.weights.tolist() == [1.0] * len(batch)
+    assert sum(batch.mean_weight for batch in batches) == pytest.approx(n)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -65,19 +68,20 @@ def test_every_example_once_when_gathered_bit_by_bit(n: int) -> None:
     targets = targets_of(loader(n, 9, seed=1))
     assert sorted(targets) == list(range(n))
     assert targets != sorted(targets)
-    # Neighbours of a long list are far apart in an epoch, mostly.
-    if n >= 1000:
-        first_stretch = targets[:99]
-        assert max(first_stretch) - min(first_stretch) > 500
+    if n > 200:  # stretches are not in the list's order
+        stretches = [sorted(targets[i : i + 100])[0] for i in range(0, 1000, 100)]
+        assert stretches != sorted(stretches)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_each_global_batch(world_size: int) -> None:
     ranks = [list(loader(1000, 64, seed=7, rank=r, world_size=world_size)) for r in range(world_size)]
     whole = list(loader(1000, 64, seed=7))
-    for step, (_, expected) in enumerate(whole):
-        together = torch.cat([batches[step][1] for batches in ranks])
-        assert torch.equal(together, expected)
+    for step, expected in enumerate(whole):
+        together = [batches[step] for batches in ranks]
+        assert torch.equal(torch.cat([batch.contexts for batch in together]), expected.contexts)
+        assert targets_of(together) == expected.targets.tolist()
+        assert sum(batch.mean_weight for batch in together) == pytest.approx(expected.mean_weight)
 
 
 def test_epochs_differ_and_come_back() -> None:
@@ -93,12 +97,12 @@ def test_epochs_differ_and_come_back() -> None:
 
 def test_orders_are_all_equally_likely() -> None:
     """Each of the 24 orders of 4 examples in 4,800 epochs; by chance it fails once in 70,000 times."""
-    order = EpochOrder(4, seed=0)
+    batches = loader(4, 4, seed=0)
     counts: dict[tuple[int, ...], int] = {}
     for epoch in range(4800):
-        order.set_epoch(epoch)
-        [places] = order.stretches([0, 4])
-        counts[tuple(places.tolist())] = counts.get(tuple(places.tolist()), 0) + 1
+        batches.sampler.set_epoch(epoch)
+        order = tuple(targets_of(batches))
+        counts[order] = counts.get(order, 0) + 1
     assert len(counts) == 24
     assert max(abs(count - 200) for count in counts.values()) < 5 * (200 * 23 / 24) ** 0.5
 
@@ -108,17 +112,16 @@ def test_without_seed_the_order_of_the_data_is_kept() -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("stopped_after", [1, 11, 25, 112])
+@pytest.mark.parametrize("stopped_after", [1, 11, 25, 119])
 def test_an_epoch_goes_on_where_it_was_stopped(stopped_after: int) -> None:
     whole, stopped, resumed = (loader(1000, 9, seed=5) for _ in range(3))
     for batches in (whole, stopped, resumed):
         batches.sampler.set_epoch(2)
     running = iter(stopped)
-    seen = [next(running)[1] for _ in range(stopped_after)]
+    seen = [next(running) for _ in range(stopped_after)]
     resumed.load_state_dict(stopped.state_dict())
     expected = targets_of(whole)
-    seen += [targets for _, targets in resumed]
-    assert torch.cat(seen).tolist() == expected
+    assert targets_of([*seen, *resumed]) == expected
     assert targets_of(resumed) == expected  # the next time from the beginning
 
 

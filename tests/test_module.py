@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from pathlib import Path
 
 import lightning as L
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from makemore_pl.errors import DataError, RequestError
+from makemore_pl.training.cli import STEPS
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.module import LitBatchNormMLP, one_cycle
 
@@ -60,19 +62,35 @@ def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
     assert decays == {1: 0.0, 2: 0.5}
 
 
-def test_batches_come_from_the_shuffled_training_split(data: NamesDataModule) -> None:
-    batches = list(data.train_dataloader())
+@pytest.mark.parametrize("merge", [True, False])
+def test_batches_come_from_the_shuffled_training_split(short_list: Path, merge: bool) -> None:
+    data = NamesDataModule(str(short_list), batch_size=128, merge=merge)
     contexts, targets = data.examples("train")
-    assert sum(len(t) for _, t in batches) == len(targets)
-    seen = sorted(tuple(row) for c, t in batches for row in torch.cat([c, t[:, None]], dim=1).tolist())
-    assert seen == sorted((*c, t) for c, t in zip(contexts.tolist(), targets.tolist(), strict=True))
-    assert all(len(t) <= 100 for _, t in data.val_dataloader())
+    expected = Counter(map(tuple, torch.cat([contexts, targets[:, None]], dim=1).tolist()))
+    found: Counter[tuple[int, ...]] = Counter()
+    for batch in data.train_dataloader():
+        pairs = torch.cat([batch.contexts[batch.rows], batch.targets[:, None]], dim=1)
+        for pair, weight in zip(map(tuple, pairs.tolist()), batch.weights.tolist(), strict=True):
+            found[pair] += weight
+    assert found.keys() == expected.keys()
+    assert all(found[pair] == pytest.approx(expected[pair]) for pair in expected)
 
 
-def test_predict_step_gives_log_probabilities(data: NamesDataModule) -> None:
+def test_predictions_are_log_probabilities_of_each_test_example(data: NamesDataModule) -> None:
     module = LitBatchNormMLP(data.vocab_size, data.block_size).eval()
-    log_prob = module.predict_step(next(iter(data.predict_dataloader())), 0)
-    assert torch.allclose(log_prob.exp().sum(dim=1), torch.ones(len(log_prob)), atol=1e-5)
+    batches = list(data.predict_dataloader())
+    assert torch.equal(torch.cat([batch.contexts for batch in batches]), data.examples("test")[0])
+    log_probs = module.predict_step(batches[0], 0)
+    assert torch.allclose(log_probs.exp().sum(dim=1), torch.ones(len(log_probs)), atol=1e-5)
+
+
+def test_label_smoothing_is_that_of_cross_entropy(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, label_smoothing=0.2, batch_norm=False)
+    contexts, targets = data.examples("train")
+    expected = F.cross_entropy(module(contexts), targets, label_smoothing=0.2).item()
+    module._trainer = trainer(log_every_n_steps=0)
+    losses = [module.training_step(batch, 0) * batch.mean_weight for batch in data.train_dataloader()]
+    assert sum(losses).item() / len(targets) == pytest.approx(expected, rel=1e-5)
 
 
 def test_learning_rate_goes_up_and_down_to_zero() -> None:
@@ -111,7 +129,7 @@ def test_default_recipe_reaches_the_lectures_figure(makemore_names: list[str]) -
     L.seed_everything(42)
     data = NamesDataModule("makemore", dedupe=False)
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
-    fitter = trainer(max_epochs=15)
+    fitter = trainer(max_steps=STEPS, max_epochs=-1)
     fitter.fit(module, datamodule=data)
     assert module.net.n_parameters == 12_097
     assert fitter.callback_metrics["val/nll"].item() <= 2.105

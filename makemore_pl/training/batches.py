@@ -1,30 +1,68 @@
 """Whole batches sliced from a stream of ids that lies on the training device.
 
 A DataLoader collates example by example, which costs more than the whole training step of a small
-network. Here the contexts of about a million examples at a time are gathered from the stream, and batches are
-slices of them: cheap for a small list, and of bounded memory for one of any size.
+network. Here a stretch of about a million examples at a time is gathered from the stream, equal contexts are
+merged, and batches are slices of it: cheap for a small list, and of bounded memory for one of any size.
 
-Notation: N examples of a stream, B batch size, T block size.
+Notation: N examples of a stream, B batch size, T block size, V vocabulary size.
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from makemore_pl.training.merging import Merged, merge, unmerged
 from makemore_pl.vocabulary import BOUNDARY
 
-Batch = tuple[Tensor, Tensor]
-"""contexts int64 (B, T) and targets int64 (B,)."""
+Windows = tuple[Tensor, Tensor]
+"""Contexts (n, T) and targets (n,), one row for each example."""
 
-GATHERED = 1 << 20
-"""Examples whose contexts are gathered at once."""
-BLOCK = 1 << 12
-"""Neighbouring examples that stay together until they are gathered: a stream on disk is read in pieces."""
+STRETCH = 1 << 20
+"""Most examples that are gathered at once."""
 
 
-def windows(stream: Tensor, places: Tensor, block_size: int) -> Batch:
+@dataclass(frozen=True)
+class Batch:
+    """Contexts, and pairs of a context and an id that follows it.
+
+    Attributes:
+        contexts: int64 (B, T).
+        rows: int64 (P,) which context a pair belongs to.
+        targets: int64 (P,) the id that follows.
+        weights: float32 (P,) examples that the pair stands for.
+        mean_weight: examples in a batch of this epoch, on average: what a loss is divided by, so that all
+            batches and ranks count alike.
+    """
+
+    contexts: Tensor
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor
+    mean_weight: float
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.contexts)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Itself: the loader puts batches where they are wanted. Lightning asks for it."""
+        assert self.contexts.device == device
+        return self
+
+    def nll(self, log_probs: Tensor) -> Tensor:
+        """NLL of the batch's examples, summed, in nats.
+
+        Args:
+            log_probs: (B, V), for the batch's contexts.
+        """
+        n_ids = log_probs.shape[1]
+        of_pairs = log_probs.flatten().gather(0, self.rows * n_ids + self.targets)  # (B, V) -> (P,)
+        return -(of_pairs * self.weights).sum()
+
+
+def windows(stream: Tensor, places: Tensor, block_size: int) -> Windows:
     """The contexts before some places of a stream, and the ids there.
 
     Args:
@@ -45,58 +83,32 @@ def windows(stream: Tensor, places: Tensor, block_size: int) -> Batch:
     return contexts, stream[places]
 
 
-class EpochOrder:
-    """The order of the examples in each epoch, which depends on seed and epoch alone.
+class Epoch:
+    """Which epoch is iterated; the name and method that Lightning looks for."""
 
-    Blocks of neighbours are shuffled, then the examples of each stretch that is asked for. The names of a
-    stream already stand in random order; up to one stretch, all orders are equally likely.
-
-    Args:
-        n_examples: N.
-        seed: same seed, same orders, on every rank; None keeps the order of the stream.
-    """
-
-    def __init__(self, n_examples: int, seed: int | None) -> None:
-        self.n_examples = n_examples
-        self.seed = seed
-        self.epoch = 0
+    number = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def stretches(self, bounds: list[int]) -> Iterator[Tensor]:
-        """Places in the stream, int64, of the epoch's examples number bounds[i] … bounds[i + 1] - 1.
-
-        Drawn on the CPU: the same on every device.
-        """
-        if self.seed is None:
-            yield from (torch.arange(start, end) for start, end in pairwise(bounds))
-            return
-        # One seed for each epoch, spread over 64 bits so that neighbouring seeds share no epoch.
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % (1 << 63))
-        whole_blocks = self.n_examples // BLOCK
-        blocks = torch.randperm(whole_blocks, generator=generator)
-        blocks = torch.cat([blocks, torch.tensor([whole_blocks])])  # what is left of a block stays last
-        for start, end in pairwise(bounds):
-            places = torch.arange(start, end)
-            places = blocks[places // BLOCK] * BLOCK + places % BLOCK
-            yield places[torch.randperm(len(places), generator=generator)]
+        self.number = epoch
 
 
 class BatchLoader:
-    """Iterates over (contexts, targets) in batches as equal as can be, every example once.
+    """Iterates over batches as equal as can be, every example once.
 
-    Equal batches, rather than a short last one: BatchNorm cannot train on a batch of one.
+    Equal batches, rather than a short last one: BatchNorm cannot train on a batch of one. An epoch's order
+    depends on seed and epoch alone. Names stand in a stream in random order; so the stretches, taken in a
+    random order, and the rows within each, shuffled, are well mixed.
 
     Its place is part of a checkpoint, by `state_dict`: training stopped within an epoch goes on there.
 
     Args:
         stream: ids (N,); contexts are gathered where it lies.
         block_size: T.
-        batch_size: most examples per batch over all ranks.
+        batch_size: contexts per batch over all ranks, about.
+        merged: merge equal contexts; without, a batch holds one context for each example.
         device: where the batches are wanted; None: where the stream lies.
-        seed: of the shuffling; None for no shuffling.
+        seed: of the shuffling, the same on every rank; None for no shuffling.
         rank: this process.
         world_size: number of processes; each takes its share of every batch.
     """
@@ -107,6 +119,7 @@ class BatchLoader:
         block_size: int,
         batch_size: int,
         *,
+        merged: bool = True,
         device: torch.device | None = None,
         seed: int | None = None,
         rank: int = 0,
@@ -114,56 +127,86 @@ class BatchLoader:
     ) -> None:
         self.stream = stream
         self.block_size = block_size
+        self.merge = merge if merged else unmerged
         self.device = device or stream.device
-        self.n_batches = -(-len(stream) // batch_size)
-        self.batches_at_once = max(1, GATHERED // batch_size)
+        self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.n_stretches = -(-len(stream) // STRETCH)
+        self.first_stretch = self._gather(0)  # kept: of most lists it is all
+        # The same number for all stretches, which are alike.
+        self.batches_of_stretch = -(-len(self.first_stretch) // batch_size)
         self.next_batch = 0
         self.resume_from = {"epoch": 0, "next_batch": 0}
         # The names under which Lightning looks for set_epoch.
-        self.sampler = EpochOrder(len(stream), seed)
+        self.sampler = Epoch()
         self.batch_sampler = None
 
     def __len__(self) -> int:
-        return self.n_batches
+        return self.n_stretches * self.batches_of_stretch
 
     def __iter__(self) -> Iterator[Batch]:
         # An epoch that a checkpoint has begun is gone on with; any other begins at its beginning.
-        resumed = self.resume_from["epoch"] == self.sampler.epoch
+        resumed = self.resume_from["epoch"] == self.sampler.number
         first = self.resume_from["next_batch"] if resumed else 0
         self.resume_from = {"epoch": 0, "next_batch": 0}
-        starts = range(0, self.n_batches, self.batches_at_once)
-        bounds = [self._bound(batch) for batch in (*starts, self.n_batches)]
-        for start, bound, places in zip(starts, bounds, self.sampler.stretches(bounds), strict=False):
-            batches = range(max(start, first), min(start + self.batches_at_once, self.n_batches))
-            if not batches:
-                continue
-            shares = [
-                places[self._bound(batch, self.rank) - bound : self._bound(batch, self.rank + 1) - bound]
-                for batch in batches
-            ]
-            own_places = torch.cat(shares).to(self.stream.device)
-            contexts, targets = windows(self.stream, own_places, self.block_size)
-            sizes = [len(share) for share in shares]
-            in_batches = zip(
-                batches,
-                torch.split(contexts.to(self.device).long(), sizes),  # (B, T) each
-                torch.split(targets.to(self.device).long(), sizes),  # (B,) each
-                strict=True,
-            )
-            for batch, context, target in in_batches:
-                self.next_batch = batch + 1
-                yield context, target
+        self.next_batch = 0
+        for i, number in enumerate(self._stretch_order()):
+            done = i * self.batches_of_stretch
+            start = max(first - done, 0)
+            if start < self.batches_of_stretch:
+                for j, batch in enumerate(self._batches(number, start), start=done + start + 1):
+                    self.next_batch = j
+                    yield batch
 
     def state_dict(self) -> dict[str, int]:
         """How far the epoch has come."""
-        return {"epoch": self.sampler.epoch, "next_batch": self.next_batch}
+        return {"epoch": self.sampler.number, "next_batch": self.next_batch}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on from there when that epoch is iterated next."""
         self.resume_from = dict(state_dict)
 
-    def _bound(self, batch: int, rank: int = 0) -> int:
-        """Number of the first example of a rank's share of a batch."""
-        return len(self.stream) * (batch * self.world_size + rank) // (self.n_batches * self.world_size)
+    def _stretch_order(self) -> list[int]:
+        if self.seed is None:
+            return list(range(self.n_stretches))
+        return torch.randperm(self.n_stretches, generator=self._generator(self.n_stretches)).tolist()
+
+    def _gather(self, number: int) -> Merged:
+        """Contexts and targets of one stretch."""
+        n = len(self.stream)
+        start, end = n * number // self.n_stretches, n * (number + 1) // self.n_stretches
+        places = torch.arange(start, end, device=self.stream.device)
+        return self.merge(*windows(self.stream, places, self.block_size))
+
+    def _batches(self, number: int, start: int) -> Iterator[Batch]:
+        """This rank's share of a stretch's batches, from batch `start` on."""
+        stretch = self._gather(number) if number else self.first_stretch
+        if self.seed is not None:
+            # Drawn on the CPU: the same on every device.
+            order = torch.randperm(len(stretch), generator=self._generator(number))
+            stretch = stretch.take(order.to(self.stream.device))
+        sizes = stretch.ends.diff(prepend=stretch.ends.new_zeros(1))
+        numbers = torch.arange(len(stretch), device=self.stream.device)
+        rows = numbers.repeat_interleave(sizes).to(self.device)  # (P,)
+        contexts, targets = stretch.contexts.long().to(self.device), stretch.targets.to(self.device)
+        weights = stretch.weights.to(self.device)
+
+        shares = self.batches_of_stretch * self.world_size
+        bounds = [len(stretch) * share // shares for share in range(shares + 1)]  # in contexts
+        pair_bounds = torch.cat([stretch.ends.new_zeros(1), stretch.ends])[bounds].tolist()
+        mean_weight = len(self.stream) / (self.n_stretches * shares)
+        for batch in range(start, self.batches_of_stretch):
+            share = batch * self.world_size + self.rank
+            first, last = bounds[share], bounds[share + 1]
+            pairs = slice(pair_bounds[share], pair_bounds[share + 1])
+            yield Batch(
+                contexts[first:last], rows[pairs] - first, targets[pairs], weights[pairs], mean_weight
+            )
+
+    def _generator(self, number: int) -> torch.Generator:
+        """For the order of stretch `number`, or of the stretches, in this epoch."""
+        assert self.seed is not None
+        # Multiplied and added modulo 2^63, so that neighbouring seeds share no order.
+        seed = ((self.seed * 1_000_003 + self.sampler.number) * 1_000_003 + number) % (1 << 63)
+        return torch.Generator().manual_seed(seed)

@@ -25,6 +25,10 @@ from makemore_pl.training.runs import BEST, LAST, claim_run, confirm_run, releas
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_SHOWN = 10
+STEPS = 800
+"""Training steps of a run whose length is not given."""
+STEPS_BETWEEN_EVALUATIONS = 100
+"""Of such a run, or one whose length is given in steps. A run of epochs is evaluated after each."""
 
 
 class InterruptedFit(MakemoreError):
@@ -57,7 +61,7 @@ class MakemoreCLI(LightningCLI):
             NamesDataModule,
             save_config_callback=SaveConfigCallback if command == "fit" else None,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"max_epochs": 15, "num_sanity_val_steps": 0},
+            trainer_defaults={"num_sanity_val_steps": 0},
             seed_everything_default=42,
             parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
             load_from_checkpoint_support=False,
@@ -121,7 +125,7 @@ class MakemoreCLI(LightningCLI):
         else:
             self._get(self.config_init, "checkpoint").save_last = False
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**{**training_length(config), **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
             if self.run_folder is not None and not any(self.run_folder.iterdir()):
                 release_run(self.run_folder)
@@ -187,6 +191,24 @@ class MakemoreCLI(LightningCLI):
         if not is_rank_zero():
             return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
         return claim_run(options.run, list_name, overwrite=options.overwrite)
+
+
+def training_length(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the Trainer that the user has left open: how long to train, and when to evaluate.
+
+    In steps, not epochs: a short list needs as many as a long one.
+
+    Args:
+        trainer: the Trainer's arguments as given.
+    """
+    if trainer.get("max_epochs") is not None or trainer.get("max_time") is not None:
+        return {}
+    max_steps = trainer["max_steps"] if trainer["max_steps"] != -1 else STEPS
+    length = {"max_steps": max_steps, "max_epochs": -1}
+    if trainer["val_check_interval"] is None and trainer["check_val_every_n_epoch"] == 1:
+        n_evaluations = max(1, max_steps // STEPS_BETWEEN_EVALUATIONS)
+        length |= {"val_check_interval": max(1, max_steps // n_evaluations), "check_val_every_n_epoch": None}
+    return length
 
 
 def _named_checkpoint(args: list[str]) -> Checkpoint | None:

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 
 from makemore_pl.errors import CheckpointError, DataError
-from makemore_pl.training.batches import Batch, BatchLoader, windows
+from makemore_pl.training.batches import BatchLoader, Windows, windows
 from makemore_pl.training.corpus_cache import open_corpus
 from makemore_pl.training.lists import find_list
 from makemore_pl.vocabulary import Vocabulary, describe_characters
@@ -21,8 +21,10 @@ class NamesDataModule(L.LightningDataModule):
     Args:
         path: a text file, one name per line; or `names`, the shipped list; or `makemore`, the lectures' list.
         block_size: context length T, in characters.
-        batch_size: examples per training step, over all devices together.
-        eval_batch_size: examples per evaluation step, over all devices together.
+        batch_size: contexts per training step, over all devices together. A context stands for all its
+            examples, up to 32 at a time, unless `merge` is off.
+        eval_batch_size: contexts per evaluation step, over all devices together.
+        merge: learn from equal contexts at once: the same loss for a fraction of the work.
         dedupe: keep each name once, so that no name stands in two splits.
         split_seed: seed of the 80/10/10 split.
         characters: the vocabulary; by default that of the list. A checkpoint's own is put here when it is
@@ -36,8 +38,9 @@ class NamesDataModule(L.LightningDataModule):
         self,
         path: str = "names",
         block_size: int = 3,
-        batch_size: int = 1536,
+        batch_size: int = 1024,
         eval_batch_size: int = 16384,
+        merge: bool = True,
         dedupe: bool = True,
         split_seed: int = 42,
         characters: str | None = None,
@@ -54,6 +57,7 @@ class NamesDataModule(L.LightningDataModule):
         self.block_size = block_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
+        self.merge = merge
 
         self.list = find_list(path)
         self.corpus = open_corpus(self.list, dedupe=dedupe, seed=split_seed)
@@ -71,7 +75,7 @@ class NamesDataModule(L.LightningDataModule):
         """V: the different characters, and the boundary."""
         return len(self.vocabulary)
 
-    def examples(self, split: str) -> Batch:
+    def examples(self, split: str) -> Windows:
         """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order."""
         stream = torch.from_numpy(self.corpus.streams[split])
         contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
@@ -88,7 +92,8 @@ class NamesDataModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
-        return self._loader("test", self.eval_batch_size)
+        """Each example of the test split, in its order."""
+        return self._loader("test", self.eval_batch_size, merged=False)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must know of its data to be exported, or tested, without it."""
@@ -107,7 +112,9 @@ class NamesDataModule(L.LightningDataModule):
                 f"{self.list.name} has {describe_characters(self.vocabulary.characters)}"
             )
 
-    def _loader(self, split: str, batch_size: int, seed: int | None = None) -> BatchLoader:
+    def _loader(
+        self, split: str, batch_size: int, seed: int | None = None, merged: bool | None = None
+    ) -> BatchLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if split not in self._streams:
             stream = torch.from_numpy(self.corpus.streams[split])
@@ -116,6 +123,7 @@ class NamesDataModule(L.LightningDataModule):
             self._streams[split],
             self.block_size,
             batch_size,
+            merged=self.merge if merged is None else merged,
             device=device,
             seed=seed,
             rank=self.trainer.global_rank if self.trainer else 0,

@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -78,12 +77,15 @@ class LitBatchNormMLP(L.LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        context, target = batch
-        if len(target) < 2 and self.hparams.get("batch_norm", True):
+        if len(batch) < 2 and self.hparams.get("batch_norm", True):
             raise RequestError(
-                "BatchNorm cannot train on a batch of 1 example; choose a larger data.batch_size"
+                "BatchNorm cannot train on a batch of 1 context; choose a larger data.batch_size"
             )
-        loss = F.cross_entropy(self.net(context), target, label_smoothing=self.label_smoothing)
+        log_probs = self.net(batch.contexts).log_softmax(dim=1)  # (B, V)
+        loss = batch.nll(log_probs) / batch.mean_weight
+        if self.label_smoothing:
+            uniform = -(log_probs.mean(dim=1)[batch.rows] * batch.weights).sum() / batch.mean_weight
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
         if self._is_logged_step():
             self.log("train/loss", loss, prog_bar=True)
         return loss
@@ -102,9 +104,8 @@ class LitBatchNormMLP(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of the next character in nats, (B, V)."""
-        context, _ = batch
-        log_prob: Tensor = self.net(context).log_softmax(dim=1)
-        return log_prob
+        log_probs: Tensor = self.net(batch.contexts).log_softmax(dim=1)
+        return log_probs
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         matrices = [p for p in self.parameters() if p.ndim > 1]
@@ -128,8 +129,8 @@ class LitBatchNormMLP(L.LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def _evaluate(self, batch: Batch, nll: MeanMetric) -> None:
-        context, target = batch
-        nll.update(F.cross_entropy(self.net(context), target), weight=len(target))
+        n_examples = batch.weights.double().sum()
+        nll.update(batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples, n_examples)
 
     def _log_figures(self, stage: str, metric: MeanMetric) -> None:
         nll = metric.compute()
