@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,19 +16,13 @@ from makemore_pl.studies.workbench import Workbench
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def reproduce(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Reproduce]":
-    threads = torch.get_num_threads()
-    yield Reproduce(monkeypatch)
-    torch.set_num_threads(threads)  # the script asks for one
-
-
 class Reproduce:
     """Runs the script in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.module = load("reproduce")
         self.monkeypatch = monkeypatch
+        monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # would outlast the test
 
     def __call__(self, *args: object) -> int:
         """The exit code."""
@@ -37,6 +30,11 @@ class Reproduce:
         with pytest.raises(SystemExit) as end:
             self.module.main()
         return int(end.value.code or 0)
+
+
+@pytest.fixture
+def reproduce(monkeypatch: pytest.MonkeyPatch) -> Reproduce:
+    return Reproduce(monkeypatch)
 
 
 def test_some_systems_and_a_page(

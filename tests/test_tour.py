@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from conftest import RunCommand
 from test_readme import BLOCK
-from test_reproduce import Reproduce, reproduce
+from test_reproduce import Reproduce
 
 from makemore_pl.studies import opened
-
-__all__ = ["reproduce"]  # a fixture
 
 DOCS = Path(__file__).parents[1] / "docs"
 TOUR = (DOCS / "tour.md").read_text(encoding="utf-8")
@@ -26,12 +24,9 @@ SHORT_FIT = (
 
 
 def test_every_block_runs(
-    makemore: RunCommand,
-    reproduce: Reproduce,
-    makemore_names: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    makemore: RunCommand, makemore_names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reproduce = Reproduce(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(opened, "inference_seconds", partial(opened.inference_seconds, rounds=1))
     namespace: dict[str, Any] = {}  # the page's Python goes on from block to block
