@@ -3,8 +3,8 @@
     python scripts/reproduce.py                     all, and write docs/seeds.md
     python scripts/reproduce.py --only S2c S8       some; S2 stands for all five rungs
 
-Needs the makemore list (found as by --data.path makemore). All systems take about ten minutes. A command that
-was stopped, by Ctrl-C or otherwise, goes on where it was when it is given again. Exit code 1: a figure
+Needs the makemore list (found as by --data.path makemore). All systems take a quarter of an hour. A command
+that was stopped, by Ctrl-C or otherwise, goes on where it was when it is given again. Exit code 1: a figure
 differs by more than its tolerance.
 """
 
@@ -36,9 +36,7 @@ def select(wanted: Sequence[str]) -> list[str]:
     """
     for name in wanted:
         if not any(study.startswith(name) for study in STUDIES):
-            raise RequestError(
-                f"--only: no system {name!r}; there are {', '.join(STUDIES)} (S7 is done with S3)"
-            )
+            raise RequestError(f"--only: no system {name!r}; there are {', '.join(STUDIES)}")
     return [study for study in STUDIES if not wanted or any(study.startswith(name) for name in wanted)]
 
 

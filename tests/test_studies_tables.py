@@ -23,7 +23,7 @@ def test_comparison_as_markdown_and_in_the_terminal() -> None:
         ]
     )
     assert table.to_markdown().splitlines()[2:] == [
-        "| S3 | parameters | 47,024 | 47,024 | +0.0e+00 | 0 | yes |",
+        "| S3 | parameters | 47,024 | 47,024 | 0 | 0 | yes |",
         "| S2c | dev | 2.1026783 | 2.2000000 | +9.7e-02 | 0.0001 | NO |",
         "| S4 | names | crashed | emma, [olivia] |  |  | yes |",
         "| S4 | at the end | not printed | 2.06 |  |  |  |",

@@ -69,8 +69,8 @@ def drop_batch_norm(layers: nn.Sequential) -> nn.Sequential:
 
 
 @torch.inference_mode()
-def inference_seconds(trained: BatchNormMLP, batch_size: int, rounds: int = 11) -> tuple[float, float]:
-    """Seconds of one forward pass with BatchNorm and of one folded, medians over rounds taken in turns.
+def inference_seconds(trained: BatchNormMLP, batch_size: int, rounds: int = 101) -> tuple[float, float]:
+    """Seconds of one forward pass with BatchNorm and of one folded, medians over short rounds taken in turns.
 
     Args:
         trained: in eval mode.
@@ -85,5 +85,5 @@ def inference_seconds(trained: BatchNormMLP, batch_size: int, rounds: int = 11) 
     seconds: list[list[float]] = [[], []]
     for _ in range(rounds):
         for timer, measured in zip(timers, seconds, strict=True):
-            measured.append(timer.blocked_autorange(min_run_time=0.03).median)
+            measured.append(timer.timeit(20).mean)
     return statistics.median(seconds[0]), statistics.median(seconds[1])

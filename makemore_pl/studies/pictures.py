@@ -8,7 +8,7 @@ import torch
 
 from makemore_pl.studies import recipes
 from makemore_pl.studies.health import SATURATED, advance_measured, tanh_outputs
-from makemore_pl.studies.sweep import sweep_learning_rate
+from makemore_pl.studies.sweep import smooth, sweep_learning_rate
 from makemore_pl.studies.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _ladder(axes: "Axes", bench: Workbench) -> None:
         losses = np.array(bench.train(name, recipe).losses)
         chunks = np.array_split(losses, max(1, len(losses) // CHUNK))
         axes.plot([chunk.mean() for chunk in chunks], linewidth=1.2, label=name)
-    axes.set(xlabel="thousand steps", ylabel="loss, mean of 1,000 steps (nats)", ylim=(None, 2.6))
+    axes.set(xlabel="thousand steps", ylabel="loss, mean of 1,000 steps (nats)", ylim=(2.0, 2.6))
     axes.legend(frameon=False, ncols=5)
 
 
@@ -71,7 +71,8 @@ def _activations(axes: "Axes", bench: Workbench) -> None:
         [values] = tanh_outputs(model, bench.examples["train"][0][:1_000]).values()
         heights, edges = torch.histogram(values.flatten(), bins=60, range=(-1.0, 1.0), density=True)
         centres = (edges[:-1] + edges[1:]) / 2
-        axes.plot(centres.tolist(), heights.tolist(), linewidth=1.2, label=name)
+        width = 3 if name == "S2a" else 1.2  # S2b, with the same hidden weights, lies on it
+        axes.plot(centres.tolist(), heights.tolist(), linewidth=width, label=name)
     for sign in (-1, 1):
         axes.axvline(sign * SATURATED, color="tab:gray", linestyle="--", linewidth=1)
     axes.set(xlabel="tanh, before the first step", ylabel="density", yscale="log")
@@ -82,7 +83,9 @@ def _updates(axes: "Axes", bench: Workbench) -> None:
     """S3: update-to-data ratios over the first steps."""
     run = recipes.S3.start(bench.examples)
     for name, ratios in advance_measured(run, bench.steps_of(recipes.S3)).items():
-        axes.plot(ratios, linewidth=0.8, label=name.removeprefix("layers.").removesuffix(".weight"))
+        label = name.removeprefix("layers.").removesuffix(".weight")
+        smoothed = smooth(np.array(ratios), min(21, len(ratios)))
+        axes.plot(range(0, len(ratios), 5), smoothed[::5], linewidth=1.2, label=label)
     axes.axhline(-3, color="black", linestyle="--", linewidth=1)
     axes.set(xlabel="step", ylabel="log10 (std of update / std of weights)")
     axes.legend(frameon=False, ncols=4)

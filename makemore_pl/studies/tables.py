@@ -71,8 +71,8 @@ def comparison_table(rows: Sequence[Row]) -> Table:
     """The one table: system, what, the lectures' figure, ours, difference, tolerance, within or not."""
     table = Table("comparison", ["system", "what", "lectures", "here", "difference", "tolerance", "within"])
     for row in rows:
-        difference = "" if row.difference is None else f"{row.difference:+.1e}"
-        tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
+        difference = "" if row.difference is None else f"{row.difference:+.1e}" if row.difference else "0"
+        tolerance = "" if row.tolerance is None else f"{row.tolerance:.2g}"
         verdict = {True: "yes", False: "NO", None: ""}[row.within]
         table.rows.append((row.system, row.what, row.expected, row.found, difference, tolerance, verdict))
     return table

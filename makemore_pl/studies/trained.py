@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +95,9 @@ def study_s4(bench: Workbench) -> Outcome:
         figure("S4", "parameters", 12_097, early.model.n_parameters, 0, 0),
         figure("S4", "loss at step 0", 3.31, early.losses[0], CLOSE, digits=2),
     ]
+    gain_1 = replace(recipes.S4, options={**recipes.S4.options, "hidden_gain": 1.0}).start(bench.examples)
     others = [recipes.S4.start(bench.examples, seed) for seed in range(8)]
-    for other in others:
+    for other in (gain_1, *others):
         other.advance(early.step)
     for split, printed in (("train", 2.3725), ("dev", 2.3664)):
         examples = bench.examples[split]
@@ -104,6 +106,8 @@ def study_s4(bench: Workbench) -> Outcome:
         values = [_nll_of_one_batch(other.model, examples) for other in others]
         spread = f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
         rows.append(Row("S4", f"{split}, mean ± deviation of 8 other seeds", "not printed", spread, None))
+        other_gain = f"{_nll_of_one_batch(gain_1.model, examples):.4f}"
+        rows.append(Row("S4", f"{split}, with a hidden gain of 1", "not printed", other_gain, None))
     run = bench.train("S4", recipes.S4)
     figures = [f"{run.evaluate(bench.examples[split]):.4f}" for split in ("train", "dev")]
     rows.append(Row("S4", "train / dev at the end", "not printed", " / ".join(figures), None))
