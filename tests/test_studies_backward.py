@@ -21,7 +21,7 @@ from makemore_pl.studies.backward import (
     loss_and_gradients,
 )
 from makemore_pl.studies.loop import LECTURE_SEED, SGDTraining, StepDecay
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Windows
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def net() -> HandMadeMLP:
 
 
 @pytest.fixture
-def batch() -> Batch:
+def batch() -> Windows:
     """32 examples of few characters, so that rows of C and targets come up several times."""
     generator = Generator().manual_seed(1)
     return torch.randint(6, (32, 3), generator=generator), torch.randint(6, (32,), generator=generator)
@@ -40,7 +40,7 @@ def test_size(net: HandMadeMLP) -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) == 12_297
 
 
-def test_the_steps_lead_to_the_loss(net: HandMadeMLP, batch: Batch) -> None:
+def test_the_steps_lead_to_the_loss(net: HandMadeMLP, batch: Windows) -> None:
     """The elementary steps compute what PyTorch's layers compute."""
     net.double()
     contexts, targets = batch
@@ -52,7 +52,7 @@ def test_the_steps_lead_to_the_loss(net: HandMadeMLP, batch: Batch) -> None:
     assert len(vars(s)) == 20
 
 
-def test_every_gradient_in_float64(net: HandMadeMLP, batch: Batch) -> None:
+def test_every_gradient_in_float64(net: HandMadeMLP, batch: Windows) -> None:
     net.double()
     s = forward_steps(net, *batch)
     by_hand, by_autograd = backward_steps(net, s, *batch), autograd_steps(net, s)
@@ -66,7 +66,7 @@ def test_every_gradient_in_float64(net: HandMadeMLP, batch: Batch) -> None:
     assert zero == {"maxima", "b1"}
 
 
-def test_comparison_in_float32(net: HandMadeMLP, batch: Batch) -> None:
+def test_comparison_in_float32(net: HandMadeMLP, batch: Windows) -> None:
     s = forward_steps(net, *batch)
     comparisons = compare(backward_steps(net, s, *batch), autograd_steps(net, s))
     assert len(comparisons) == 26
@@ -77,7 +77,7 @@ def test_comparison_in_float32(net: HandMadeMLP, batch: Batch) -> None:
     assert logits.largest < 1e-8  # the seed: 6e-9
 
 
-def test_comparison_catches_a_wrong_gradient(net: HandMadeMLP, batch: Batch) -> None:
+def test_comparison_catches_a_wrong_gradient(net: HandMadeMLP, batch: Windows) -> None:
     s = forward_steps(net, *batch)
     by_hand, by_autograd = backward_steps(net, s, *batch), autograd_steps(net, s)
     # The usual mistake: dividing by n where Bessel's correction asks for n - 1.
@@ -133,7 +133,7 @@ def test_short_forms_by_finite_differences() -> None:
         torch.autograd.gradcheck(BatchNorm.apply, (x, gain, bias, False))
 
 
-def test_short_forms_equal_the_long_way(net: HandMadeMLP, batch: Batch) -> None:
+def test_short_forms_equal_the_long_way(net: HandMadeMLP, batch: Windows) -> None:
     net.double()
     s = forward_steps(net, *batch)
     d = backward_steps(net, s, *batch)
@@ -147,7 +147,7 @@ def test_short_forms_equal_the_long_way(net: HandMadeMLP, batch: Batch) -> None:
         assert torch.allclose(gradient, d[name], rtol=1e-10, atol=1e-16), name
 
 
-def test_training_by_hand_is_training_by_autograd(net: HandMadeMLP, batch: Batch) -> None:
+def test_training_by_hand_is_training_by_autograd(net: HandMadeMLP, batch: Windows) -> None:
     """Step for step, and without a graph."""
     net.double()
     other = HandMadeMLP(Generator().manual_seed(LECTURE_SEED)).double()
@@ -168,7 +168,7 @@ def test_training_by_hand_is_training_by_autograd(net: HandMadeMLP, batch: Batch
     assert runs[0].losses[-1] < runs[0].losses[0] - 0.5
 
 
-def test_calibrated_statistics_are_those_of_the_whole_set(net: HandMadeMLP, batch: Batch) -> None:
+def test_calibrated_statistics_are_those_of_the_whole_set(net: HandMadeMLP, batch: Windows) -> None:
     net.double()
     net.calibrate(batch[0])
     s = forward_steps(net, *batch)

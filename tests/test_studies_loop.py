@@ -5,17 +5,17 @@ from torch import Generator, nn
 
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED, SGDTraining, StepDecay, Training
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Windows
 from makemore_pl.training.model import BatchNormMLP
 
 
 @pytest.fixture
-def examples() -> Batch:
+def examples() -> Windows:
     generator = Generator().manual_seed(1)
     return torch.randint(27, (500, 3), generator=generator), torch.randint(27, (500,), generator=generator)
 
 
-def start(kind: str, examples: Batch) -> Training:
+def start(kind: str, examples: Windows) -> Training:
     generator = Generator().manual_seed(LECTURE_SEED)
     if kind == "raw":
         return NotebookTraining(examples, generator, n_hidden=20)
@@ -30,7 +30,7 @@ def test_learning_rate_steps_down() -> None:
 
 
 @pytest.mark.parametrize("kind", ["raw", "model"])
-def test_stopped_and_gone_on_with_equals_unbroken(kind: str, examples: Batch) -> None:
+def test_stopped_and_gone_on_with_equals_unbroken(kind: str, examples: Windows) -> None:
     unbroken, first, second = (start(kind, examples) for _ in range(3))
     unbroken.advance(20)
     first.advance(8)
@@ -60,7 +60,7 @@ class RawNetwork(nn.Module):
         return torch.tanh(t["gain"] * normalised * bessel + t["bias"]) @ t["W2"] + t["b2"]
 
 
-def test_raw_loop_is_plain_sgd_on_a_batch_norm_mlp(examples: Batch) -> None:
+def test_raw_loop_is_plain_sgd_on_a_batch_norm_mlp(examples: Windows) -> None:
     raw = start("raw", examples)
     assert isinstance(raw, NotebookTraining)
     network = RawNetwork(raw.parameters)
@@ -77,7 +77,7 @@ def test_raw_loop_is_plain_sgd_on_a_batch_norm_mlp(examples: Batch) -> None:
     assert (raw.running_std - 0.98).abs().max() < 0.1
 
 
-def test_evaluation_takes_each_example_alone(examples: Batch) -> None:
+def test_evaluation_takes_each_example_alone(examples: Windows) -> None:
     """With the running statistics: a batch's other examples do not matter, and nothing moves."""
     for kind in ("raw", "model"):
         training = start(kind, examples)

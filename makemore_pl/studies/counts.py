@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Windows
 
 
-def ngram_probabilities(examples: Batch, n_context: int, vocab_size: int, smoothing: float = 1.0) -> Tensor:
+def ngram_probabilities(examples: Windows, n_context: int, vocab_size: int, smoothing: float = 1.0) -> Tensor:
     """Probability of each character after each context, from counts.
 
     Args:
@@ -27,7 +27,7 @@ def ngram_probabilities(examples: Batch, n_context: int, vocab_size: int, smooth
     return counts / counts.sum(1, keepdim=True)
 
 
-def ngram_nll(probabilities: Tensor, examples: Batch) -> float:
+def ngram_nll(probabilities: Tensor, examples: Windows) -> float:
     """NLL of `examples` under the outcome of `ngram_probabilities`, nats per character."""
     contexts, targets = examples
     n_rows, vocab_size = probabilities.shape

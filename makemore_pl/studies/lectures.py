@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Windows
 from makemore_pl.training.initialisation import TANH_GAIN
 
 
@@ -31,7 +31,7 @@ class NotebookTraining:
 
     def __init__(
         self,
-        examples: Batch,
+        examples: Windows,
         generator: Generator,
         vocab_size: int = 27,
         n_embd: int = 10,
@@ -89,7 +89,7 @@ class NotebookTraining:
         self.running_mean, self.running_std = running_mean, running_std
 
     @torch.no_grad()
-    def evaluate(self, examples: Batch) -> float:
+    def evaluate(self, examples: Windows) -> float:
         """NLL of all examples at once with the running statistics, nats per character."""
         contexts, targets = examples
         C, W1, W2, b2, gain, bias = self.parameters.values()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Windows
 
 LECTURE_SEED = 2147483647
 """Seed of the one generator from which the notebooks draw first the weights, then every mini-batch."""
@@ -44,7 +44,7 @@ class Training(Protocol):
     @property
     def step(self) -> int: ...
     def advance(self, n_steps: int) -> None: ...
-    def evaluate(self, examples: Batch) -> float: ...
+    def evaluate(self, examples: Windows) -> float: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -67,7 +67,7 @@ class SGDTraining(Generic[Model]):
     def __init__(
         self,
         model: Model,
-        examples: Batch,
+        examples: Windows,
         learning_rate: Callable[[int], float],
         generator: Generator,
         gradients: GradientFunction | None = None,
@@ -87,7 +87,7 @@ class SGDTraining(Generic[Model]):
         """Steps made."""
         return len(self.losses)
 
-    def draw_batch(self) -> Batch:
+    def draw_batch(self) -> Windows:
         """The next mini-batch: contexts (B, T), targets (B,)."""
         i = torch.randint(0, len(self.targets), (self.batch_size,), generator=self.generator)
         return self.contexts[i], self.targets[i]
@@ -107,7 +107,7 @@ class SGDTraining(Generic[Model]):
         self.losses.append(loss.item())
 
     @torch.no_grad()
-    def evaluate(self, examples: Batch) -> float:
+    def evaluate(self, examples: Windows) -> float:
         """NLL of all examples at once in eval mode, nats per character; the model's mode is put back."""
         was_training = self.model.training
         self.model.eval()

@@ -11,7 +11,7 @@ from torch import Generator
 from makemore_pl.studies.backward import HandMadeMLP, loss_and_gradients
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED, SGDTraining, StepDecay
-from makemore_pl.training.batches import Batch, windows
+from makemore_pl.training.batches import Windows, windows
 from makemore_pl.training.corpus import SPLITS, encode_names, translate
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.initialisation import TANH_GAIN
@@ -19,7 +19,7 @@ from makemore_pl.training.model import BatchNormMLP
 
 VOCAB_SIZE = 27
 BLOCK_SIZE = 3
-Examples = Mapping[str, Batch]
+Examples = Mapping[str, Windows]
 """Contexts and targets of `train`, `dev` and `test`, of `all` three, and of the list's first `five names`."""
 
 

@@ -19,7 +19,7 @@ from makemore_pl.studies.recipes import BLOCK_SIZE, LADDER, VOCAB_SIZE, Recipe
 from makemore_pl.studies.sweep import sweep_learning_rate
 from makemore_pl.studies.tables import Outcome, Row, Table, figure
 from makemore_pl.studies.workbench import Study, Workbench
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Windows
 from makemore_pl.training.model import BatchNormMLP
 
 EXACT = 1e-4
@@ -117,7 +117,7 @@ def study_s4(bench: Workbench) -> Outcome:
 
 
 @torch.no_grad()
-def _nll_of_one_batch(model: BatchNormMLP, examples: Batch) -> float:
+def _nll_of_one_batch(model: BatchNormMLP, examples: Windows) -> float:
     """NLL with the statistics of all examples as one batch, and the running ones left as they are.
 
     The notebook's BatchNorm was still in training mode when its names crashed, so it was for its figures.
