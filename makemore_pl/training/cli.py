@@ -18,9 +18,11 @@ from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
+from makemore_pl.training.recalibration import RecalibrateBatchNorm
 from makemore_pl.training.runs import BEST, LAST, claim_run, confirm_run, release_run, resolve_checkpoint
 from makemore_pl.vocabulary import BOUNDARY
 
@@ -80,6 +82,12 @@ class MakemoreCLI(LightningCLI):
             parser.add_argument(
                 "--overwrite", type=bool, default=False, help="replace an earlier run of that name"
             )
+            parser.add_argument(
+                "--recalibrate",
+                type=bool,
+                default=False,
+                help="before each validation, take BatchNorm's statistics over the whole training set",
+            )
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.set_defaults(
                 {
@@ -107,8 +115,24 @@ class MakemoreCLI(LightningCLI):
         # A checkpoint is data: never run code that stands in it.
         options["weights_only"] = True
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # What a callback of ours refuses comes wrapped in all that the parser has tried.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, MakemoreError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise cause from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
+        if self.command == "fit" and self.config.fit.recalibrate:
+            callbacks = config.get("callbacks") or []
+            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+            kwargs = {"callbacks": [*callbacks, RecalibrateBatchNorm()], **kwargs}
         if self.command != "fit":
             kwargs = {"logger": False, "enable_checkpointing": False, **kwargs}
         elif not config.get("fast_dev_run"):
