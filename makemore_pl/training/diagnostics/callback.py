@@ -16,6 +16,7 @@ from makemore_pl.training.diagnostics.health import Finding, findings_at_start, 
 from makemore_pl.training.diagnostics.probe import Probe
 from makemore_pl.training.diagnostics.records import DIAGNOSTICS_FILE, Record, RecordWriter, read_records
 from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.training.plot_style import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +117,7 @@ def draw_pictures(first: Snapshot, last: Snapshot, records: list[Record], folder
         "saturation": lambda: pictures.saturation(records),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with pictures.style():
+    with style():
         for name, draw in drawn.items():
             draw().savefig(folder / f"{name}.png", dpi=150, facecolor="white")
 

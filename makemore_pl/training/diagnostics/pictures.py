@@ -1,7 +1,6 @@
 """The figures of `figures.py` and `records.py` as pictures: for a run's folder and for the report."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,23 +8,25 @@ import numpy as np
 from makemore_pl.training.diagnostics.figures import DEAD, SATURATED, Histogram, Snapshot
 from makemore_pl.training.diagnostics.health import HIGHEST_UPDATE, LOWEST_UPDATE, UPDATE_GUIDE
 from makemore_pl.training.diagnostics.records import Record
+from makemore_pl.training.plot_style import (
+    COOL,
+    INK,
+    LINE,
+    RULE,
+    WARM,
+    layer_colours,
+    legend_below,
+    panels_of,
+)
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, RULE = "#23272e", "#6e7681", "#d9dde2"
-COOL, WARM = "#1f6f8b", "#c9702b"
-"""The palette: text, secondary text, lines; and two colours, between which layers run from first to last."""
-WIDTH = 7.2
-"""Width of a picture, in inches."""
-LINE, LEGEND_OFFSET = 0.19, 0.48
-"""Height of one line of a legend, and from the axis down to the first, in inches."""
-
 
 def activations(snapshots: Sequence[Snapshot]) -> "Figure":
     """How each Tanh layer's outputs are spread, one panel for each snapshot."""
-    figure, panels = _panels(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
+    figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
     for axes, snapshot in zip(panels, snapshots, strict=True):
         for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
             label = f"{tanh.name}: std {tanh.std:.2f}, {tanh.saturated:.0%} saturated"
@@ -33,13 +34,13 @@ def activations(snapshots: Sequence[Snapshot]) -> "Figure":
         for end in (-SATURATED, SATURATED):
             axes.axvline(end, color=RULE, linewidth=1, zorder=0)
         axes.set(xlabel="output of tanh", ylim=(0, None), title=_step_title(snapshot))
-        _legend_below(axes)
+        legend_below(axes)
     return figure
 
 
 def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     """How the loss's gradients with respect to those outputs are spread."""
-    figure, panels = _panels(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
+    figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
     for axes, snapshot in zip(panels, snapshots, strict=True):
         for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
             _density(axes, tanh.gradients, 1, colour, f"{tanh.name}: std {tanh.gradient_std:.1e}")
@@ -49,21 +50,21 @@ def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
         )
         axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
         axes.locator_params(axis="x", nbins=5)
-        _legend_below(axes)
+        legend_below(axes)
     return figure
 
 
 def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     """The shape of each weight matrix's gradient in the last snapshot, and its size beside the weights'."""
     last = snapshots[-1]
-    figure, [shapes, sizes] = _panels(2, height=2.3 + LINE * len(last.weights))
+    figure, [shapes, sizes] = panels_of(2, height=2.3 + LINE * len(last.weights))
     colours = layer_colours(len(last.weights))
     for weight, colour in zip(last.weights, colours, strict=True):
         label = f"{weight.name}, {'×'.join(map(str, weight.shape))}"
         _density(shapes, weight.gradients, weight.gradient_std or 1, colour, label)
     shapes.set(xlabel="gradient, in its own standard deviations", xlim=(-4, 4), ylim=(0, None))
     shapes.set_title(f"gradients of the weights, {_step_title(last)}")
-    _legend_below(shapes)
+    legend_below(shapes)
 
     places = range(len(last.weights))
     for snapshot in snapshots:
@@ -77,7 +78,7 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     sizes.set_title("gradient-to-data ratio")
     sizes.grid(axis="y")
     if len(snapshots) > 1:
-        _legend_below(sizes, columns=2)
+        legend_below(sizes, columns=2)
     return figure
 
 
@@ -86,7 +87,7 @@ def units_at_their_ends(snapshot: Snapshot) -> "Figure":
     from matplotlib.colors import to_rgba
 
     tanhs = snapshot.tanhs
-    figure, panels = _panels(len(tanhs), height=1.35 * len(tanhs) + 0.35, stacked=True)
+    figure, panels = panels_of(len(tanhs), height=1.35 * len(tanhs) + 0.35, stacked=True)
     for axes, tanh in zip(panels, tanhs, strict=True):
         image = np.zeros((*tanh.at_ends.shape, 4))
         image[tanh.at_ends] = to_rgba(COOL)
@@ -102,7 +103,7 @@ def units_at_their_ends(snapshot: Snapshot) -> "Figure":
 
 def spreads(snapshot: Snapshot) -> "Figure":
     """Standard deviations after each Linear, and after Linear and BatchNorm, forward and backward."""
-    figure, panels = _panels(2, height=2.9)
+    figure, panels = panels_of(2, height=2.9)
     linears = [layer for layer in snapshot.layers if layer.kind == "linear"]
     norms = {layer.name: layer for layer in snapshot.layers if layer.kind == "norm"}
     after_norm = [norms.get(_norm_after(linear.name)) for linear in linears]
@@ -119,13 +120,13 @@ def spreads(snapshot: Snapshot) -> "Figure":
         axes.set(xlabel="layer", ylabel=f"std of {'outputs' if name == 'std' else 'gradients'}")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
         axes.grid(axis="y")
-        _legend_below(axes)
+        legend_below(axes)
     return figure
 
 
 def updates(records: Sequence[Record]) -> "Figure":
     """log10 of the update-to-data ratio of each weight matrix over steps, with the guide at 10^-3."""
-    figure, [axes] = _panels(1, height=2.9)
+    figure, [axes] = panels_of(1, height=2.9)
     ending = "/log10_update_to_data"
     weights = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
     for weight, colour in zip(weights, layer_colours(len(weights)), strict=True):
@@ -134,7 +135,7 @@ def updates(records: Sequence[Record]) -> "Figure":
     axes.axhspan(LOWEST_UPDATE, HIGHEST_UPDATE, color=RULE, alpha=0.35)
     axes.axhline(UPDATE_GUIDE, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set(xlabel="step", ylabel="log₁₀ of update / data", title="update-to-data ratio")
-    _legend_below(axes, columns=4)
+    legend_below(axes, columns=4)
     return figure
 
 
@@ -142,7 +143,7 @@ def saturation(records: Sequence[Record]) -> "Figure":
     """Share of saturated outputs of each Tanh layer over steps."""
     from matplotlib.ticker import PercentFormatter
 
-    figure, [axes] = _panels(1, height=2.4)
+    figure, [axes] = panels_of(1, height=2.4)
     ending = "/saturated"
     layers = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
     for layer, colour in zip(layers, layer_colours(len(layers)), strict=True):
@@ -150,54 +151,8 @@ def saturation(records: Sequence[Record]) -> "Figure":
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=layer.removesuffix(ending))
     axes.set(xlabel="step", ylabel=f"|t| > {SATURATED}", title="share of saturated outputs", ylim=(0, None))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _legend_below(axes, columns=4)
+    legend_below(axes, columns=4)
     return figure
-
-
-def layer_colours(n: int) -> list[str]:
-    """Colours of n layers, from cool to warm."""
-    from matplotlib.colors import LinearSegmentedColormap, to_hex
-
-    ramp = LinearSegmentedColormap.from_list("depth", [COOL, "#8a6d9c", WARM])
-    return [to_hex(ramp(i / max(1, n - 1))) for i in range(n)]
-
-
-def style() -> AbstractContextManager[None]:
-    """Matplotlib's settings for these pictures; they are drawn and saved inside it."""
-    from matplotlib import rc_context
-
-    return rc_context(
-        {
-            "axes.edgecolor": RULE,
-            "axes.labelcolor": MUTED,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlecolor": INK,
-            "axes.titlelocation": "left",
-            "axes.titlesize": 9.5,
-            "font.size": 8.5,
-            "grid.color": RULE,
-            "legend.frameon": False,
-            "legend.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": MUTED,
-            "xtick.labelsize": 8,
-            "ytick.color": MUTED,
-            "ytick.labelsize": 8,
-            "xtick.major.size": 0,
-            "ytick.major.size": 0,
-            "ytick.minor.size": 0,
-        }
-    )
-
-
-def _panels(n: int, height: float, stacked: bool = False) -> tuple["Figure", list["Axes"]]:
-    """A figure of n panels, side by side or one above the other. It needs no display."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    rows, columns = (n, 1) if stacked else (1, n)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
 def _density(axes: "Axes", histogram: Histogram, unit: float, colour: str, label: str) -> None:
@@ -206,23 +161,6 @@ def _density(axes: "Axes", histogram: Histogram, unit: float, colour: str, label
     middles = (edges[:-1] + edges[1:]) / 2
     axes.plot(middles, density, color=colour, linewidth=1.3, label=label)
     axes.set_yticks([])
-
-
-def _legend_below(axes: "Axes", columns: int = 1) -> None:
-    """A legend under the axis label, whatever the height of the axes."""
-    from matplotlib.transforms import ScaledTranslation
-
-    assert axes.figure is not None
-    below = axes.transAxes + ScaledTranslation(0, -LEGEND_OFFSET, axes.figure.dpi_scale_trans)
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=below,
-        borderaxespad=0,
-        borderpad=0,
-        handlelength=1.2,
-        ncols=columns,
-    )
 
 
 def _step_title(snapshot: Snapshot) -> str:
