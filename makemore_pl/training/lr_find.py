@@ -68,7 +68,7 @@ class Sweep:
     def is_bracketed(self) -> bool:
         """Whether the sweep has seen both sides of the valley."""
         first, last = self.valley
-        margin = WINDOW * len(self.losses) / 2  # where the window is cut off
+        margin = WINDOW * len(self.losses)
         return first > margin and last < len(self.losses) - 1 - margin
 
     @classmethod
