@@ -13,6 +13,7 @@ COMMANDS = {
     "validate": "figures of a checkpoint on the dev split",
     "test": "figures of a checkpoint on the test split",
     "predict": "a checkpoint's next-character probabilities on the test split, as CSV",
+    "lr-find": "sweep learning rates, and suggest one",
     "export": "fold a checkpoint, prove it, and write ONNX files",
     "verify": "prove again that an ONNX file equals a checkpoint",
     "sample": "make up names with an exported model",

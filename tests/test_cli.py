@@ -60,6 +60,7 @@ def test_help_of_every_command(makemore: RunCommand, command: str) -> None:
             "--checkpoint.",
         ],
         "test": ["--ckpt_path", "--data.path"],
+        "lr-find": ["--min_lr", "--max_lr", "--steps", "--plot", "--data.path", "--model.n_hidden"],
         "export": ["CKPT", "--output", "--form"],
         "verify": ["MODEL.onnx", "CKPT"],
         "sample": ["-n N", *(f"--{name}" for name in SAMPLE_OPTIONS)],

@@ -4,6 +4,7 @@ import argparse
 import csv
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,12 +19,17 @@ from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
+from makemore_pl.training.lr_find import SweepTrainer
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
+from makemore_pl.training.recalibration import RecalibrateBatchNorm
 from makemore_pl.training.runs import BEST, LAST, claim_run, confirm_run, release_run, resolve_checkpoint
 from makemore_pl.vocabulary import BOUNDARY
 
+LR_FIND = "lr_find"
+NEED_A_CHECKPOINT = ("validate", "test", "predict")
 NAMES_SHOWN = 10
 STEPS = 800
 """Training steps of a run whose length is not given."""
@@ -41,7 +47,7 @@ class MakemoreCLI(LightningCLI):
     """Parses one command's options, builds data, model and Trainer, and runs it.
 
     Args:
-        command: fit, validate, test or predict.
+        command: fit, validate, test, predict or lr_find.
         args: its options.
     """
 
@@ -51,7 +57,8 @@ class MakemoreCLI(LightningCLI):
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
         self.source = _named_checkpoint(args)
-        if self.source is None and command != "fit" and not {"-h", "--help", "--print_config"} & set(args):
+        asks_only = bool({"-h", "--help", "--print_config"} & set(args))
+        if self.source is None and command in NEED_A_CHECKPOINT and not asks_only:
             raise RequestError(
                 f"{command}: --ckpt_path is needed: a checkpoint of 'makemore fit', or best, or last"
             )
@@ -59,6 +66,7 @@ class MakemoreCLI(LightningCLI):
         super().__init__(
             LitBatchNormMLP,
             NamesDataModule,
+            trainer_class=SweepTrainer if command == LR_FIND else Trainer,
             save_config_callback=SaveConfigCallback if command == "fit" else None,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"num_sanity_val_steps": 0},
@@ -70,6 +78,8 @@ class MakemoreCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there a staticmethod
         """The one command that is run: building the parsers of all four takes seconds."""
+        if self.command == LR_FIND:
+            return {LR_FIND: {"model", "datamodule"}}
         return {self.command: super().subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -83,6 +93,12 @@ class MakemoreCLI(LightningCLI):
             )
             parser.add_argument(
                 "--overwrite", type=bool, default=False, help="replace an earlier run of that name"
+            )
+            parser.add_argument(
+                "--recalibrate",
+                type=bool,
+                default=False,
+                help="before each validation, take BatchNorm's statistics over the whole training set",
             )
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.set_defaults(
@@ -99,6 +115,7 @@ class MakemoreCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
+        self._parser(self.command).prog = f"makemore {self.command.replace('_', '-')}"  # in its help
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
@@ -108,11 +125,33 @@ class MakemoreCLI(LightningCLI):
         options = self.config[self.command]
         if self.source is not None:
             options["ckpt_path"] = str(self.source.path)
-        # A checkpoint is data: never run code that stands in it.
-        options["weights_only"] = True
+        if self.command != LR_FIND:
+            # A checkpoint is data: never run code that stands in it.
+            options["weights_only"] = True
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # What a callback of ours refuses comes wrapped in all that the parser has tried.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, MakemoreError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise cause from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
+        if self.command == "fit" and self.config.fit.recalibrate:
+            callbacks = config.get("callbacks") or []
+            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+            kwargs = {"callbacks": [*callbacks, RecalibrateBatchNorm()], **kwargs}
+        if self.command == LR_FIND:
+            # As long as the sweep takes; the weights are put aside in a folder that goes with it.
+            self.work_folder = TemporaryDirectory(prefix="makemore-")
+            lengths = {"max_epochs": -1, "max_steps": self.config.lr_find.steps}
+            kwargs = {"default_root_dir": self.work_folder.name, **lengths, **kwargs}
         if self.command != "fit":
             kwargs = {"logger": False, "enable_checkpointing": False, **kwargs}
         elif not config.get("fast_dev_run"):
@@ -166,6 +205,24 @@ class MakemoreCLI(LightningCLI):
             sampler = Sampler(export.export.folder, prepare=False)  # asked once
             names = sampler.sample(NAMES_SHOWN, seed=self.config.fit.seed_everything)
             print(f"names:  {', '.join(names)}")
+
+    def lr_find(self, steps: int, **kwargs: Any) -> None:
+        """Sweep, and print what it suggests."""
+        assert isinstance(self.trainer, SweepTrainer)
+        with self.work_folder:
+            sweep = self.trainer.lr_find(steps=steps, **kwargs)
+        if not self.trainer.is_global_zero:
+            return
+        option = "optimizer.lr" if self.config.lr_find.get("optimizer") else "model.lr"
+        low, high = (f"{sweep.rates[step]:.2g}" for step in sweep.valley)
+        print(f"lr:     {sweep.suggestion:.2g}, the middle of where the loss was lowest, {low} to {high}")
+        print(
+            f"sweep:  {len(sweep.losses):,} of {steps:,} steps, {sweep.rates[0]:.2g} to {sweep.rates[-1]:.2g}"
+        )
+        print(f"plot:   {kwargs['plot']}")
+        if not sweep.is_bracketed:
+            print("note:   the loss is lowest at an end of the sweep; widen it by --min_lr or --max_lr")
+        print(f"use:    makemore fit ... --{option} {sweep.suggestion:.2g}")
 
     def predict(self, **kwargs: Any) -> None:
         """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""

@@ -20,7 +20,7 @@ def run(command: str, args: list[str]) -> int:
     """Run one of the training commands.
 
     Args:
-        command: fit, validate, test, predict, export or verify.
+        command: fit, validate, test, predict, lr-find, export or verify.
         args: its options.
 
     Returns:
@@ -36,7 +36,8 @@ def run(command: str, args: list[str]) -> int:
         elif command == "verify":
             _verify(args)
         else:
-            MakemoreCLI(command, [_shipped_config(before, arg) for before, arg in pairwise(["", *args])])
+            method = command.replace("-", "_")  # of a Trainer
+            MakemoreCLI(method, [_shipped_config(before, arg) for before, arg in pairwise(["", *args])])
     except ArgumentError as error:
         raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:

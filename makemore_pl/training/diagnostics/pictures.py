@@ -1,0 +1,172 @@
+"""The figures of `figures.py` and `records.py` as pictures: for a run's folder and for the report."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from makemore_pl.training.diagnostics.figures import DEAD, SATURATED, Histogram, Snapshot
+from makemore_pl.training.diagnostics.health import HIGHEST_UPDATE, LOWEST_UPDATE, UPDATE_GUIDE
+from makemore_pl.training.diagnostics.records import Record
+from makemore_pl.training.plot_style import (
+    COOL,
+    INK,
+    LINE,
+    RULE,
+    WARM,
+    layer_colours,
+    legend_below,
+    panels_of,
+)
+
+if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def activations(snapshots: Sequence[Snapshot]) -> "Figure":
+    """How each Tanh layer's outputs are spread, one panel for each snapshot."""
+    figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
+    for axes, snapshot in zip(panels, snapshots, strict=True):
+        for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
+            label = f"{tanh.name}: std {tanh.std:.2f}, {tanh.saturated:.0%} saturated"
+            _density(axes, tanh.outputs, 1, colour, label)
+        for end in (-SATURATED, SATURATED):
+            axes.axvline(end, color=RULE, linewidth=1, zorder=0)
+        axes.set(xlabel="output of tanh", ylim=(0, None), title=_step_title(snapshot))
+        legend_below(axes)
+    return figure
+
+
+def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
+    """How the loss's gradients with respect to those outputs are spread."""
+    figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
+    for axes, snapshot in zip(panels, snapshots, strict=True):
+        for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
+            _density(axes, tanh.gradients, 1, colour, f"{tanh.name}: std {tanh.gradient_std:.1e}")
+        widest = max((tanh.gradient_std for tanh in snapshot.tanhs), default=0) or 1
+        axes.set(
+            xlabel="gradient", ylim=(0, None), xlim=(-4 * widest, 4 * widest), title=_step_title(snapshot)
+        )
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+        axes.locator_params(axis="x", nbins=5)
+        legend_below(axes)
+    return figure
+
+
+def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
+    """The shape of each weight matrix's gradient in the last snapshot, and its size beside the weights'."""
+    last = snapshots[-1]
+    figure, [shapes, sizes] = panels_of(2, height=2.3 + LINE * len(last.weights))
+    colours = layer_colours(len(last.weights))
+    for weight, colour in zip(last.weights, colours, strict=True):
+        label = f"{weight.name}, {'×'.join(map(str, weight.shape))}"
+        _density(shapes, weight.gradients, weight.gradient_std or 1, colour, label)
+    shapes.set(xlabel="gradient, in its own standard deviations", xlim=(-4, 4), ylim=(0, None))
+    shapes.set_title(f"gradients of the weights, {_step_title(last)}")
+    legend_below(shapes)
+
+    places = range(len(last.weights))
+    for snapshot in snapshots:
+        filled = snapshot is last
+        ratios = [weight.gradient_to_data for weight in snapshot.weights]
+        faces = colours if filled else "none"
+        sizes.scatter(ratios, places, s=30, facecolors=faces, edgecolors=colours, label=_step_title(snapshot))
+    sizes.set(xscale="log", xlabel="standard deviation of gradient / of weights", yticks=places)
+    sizes.set_yticklabels([weight.name.removesuffix(".weight") for weight in last.weights])
+    sizes.set_ylim(len(places) - 0.5, -0.5)
+    sizes.set_title("gradient-to-data ratio")
+    sizes.grid(axis="y")
+    if len(snapshots) > 1:
+        legend_below(sizes, columns=2)
+    return figure
+
+
+def units_at_their_ends(snapshot: Snapshot) -> "Figure":
+    """Map of the outputs with |t| > 0.99, examples × units, one panel for each Tanh layer."""
+    from matplotlib.colors import to_rgba
+
+    tanhs = snapshot.tanhs
+    figure, panels = panels_of(len(tanhs), height=1.35 * len(tanhs) + 0.35, stacked=True)
+    for axes, tanh in zip(panels, tanhs, strict=True):
+        image = np.zeros((*tanh.at_ends.shape, 4))
+        image[tanh.at_ends] = to_rgba(COOL)
+        axes.imshow(image, aspect="auto", interpolation="nearest")
+        axes.set(yticks=[], ylabel="examples")
+        n_units = tanh.at_ends.shape[1]
+        n_dead = round(tanh.dead * n_units)
+        dead = f"{n_dead or 'no'} dead among {n_units} units"
+        axes.set_title(f"{tanh.name}: {tanh.at_ends.mean():.0%} of outputs beyond ±{DEAD}, {dead}")
+    panels[-1].set_xlabel("units")
+    return figure
+
+
+def spreads(snapshot: Snapshot) -> "Figure":
+    """Standard deviations after each Linear, and after Linear and BatchNorm, forward and backward."""
+    figure, panels = panels_of(2, height=2.9)
+    linears = [layer for layer in snapshot.layers if layer.kind == "linear"]
+    norms = {layer.name: layer for layer in snapshot.layers if layer.kind == "norm"}
+    after_norm = [norms.get(_norm_after(linear.name)) for linear in linears]
+    for axes, name, title in zip(panels, ("std", "gradient_std"), ("forward", "backward"), strict=True):
+        for layers, colour, label in (
+            (linears, COOL, "after Linear"),
+            (after_norm, WARM, "after Linear and BatchNorm"),
+        ):
+            points = [(i, getattr(layer, name)) for i, layer in enumerate(layers) if layer is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
+        axes.set(title=title, xlim=(-0.4, len(linears) - 0.6), xticks=range(len(linears)), ylim=(0, None))
+        axes.set_xticklabels([linear.name.removeprefix("linear_") for linear in linears])
+        axes.set(xlabel="layer", ylabel=f"std of {'outputs' if name == 'std' else 'gradients'}")
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        axes.grid(axis="y")
+        legend_below(axes)
+    return figure
+
+
+def updates(records: Sequence[Record]) -> "Figure":
+    """log10 of the update-to-data ratio of each weight matrix over steps, with the guide at 10^-3."""
+    figure, [axes] = panels_of(1, height=2.9)
+    ending = "/log10_update_to_data"
+    weights = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
+    for weight, colour in zip(weights, layer_colours(len(weights)), strict=True):
+        points = [(record.step, record.scalars[weight]) for record in records if weight in record.scalars]
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=weight.removesuffix(ending))
+    axes.axhspan(LOWEST_UPDATE, HIGHEST_UPDATE, color=RULE, alpha=0.35)
+    axes.axhline(UPDATE_GUIDE, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set(xlabel="step", ylabel="log₁₀ of update / data", title="update-to-data ratio")
+    legend_below(axes, columns=4)
+    return figure
+
+
+def saturation(records: Sequence[Record]) -> "Figure":
+    """Share of saturated outputs of each Tanh layer over steps."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure, [axes] = panels_of(1, height=2.4)
+    ending = "/saturated"
+    layers = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
+    for layer, colour in zip(layers, layer_colours(len(layers)), strict=True):
+        points = [(record.step, record.scalars[layer]) for record in records if layer in record.scalars]
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=layer.removesuffix(ending))
+    axes.set(xlabel="step", ylabel=f"|t| > {SATURATED}", title="share of saturated outputs", ylim=(0, None))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    legend_below(axes, columns=4)
+    return figure
+
+
+def _density(axes: "Axes", histogram: Histogram, unit: float, colour: str, label: str) -> None:
+    edges = histogram.edges / unit
+    density = histogram.counts / max(1.0, histogram.counts.sum()) / np.diff(edges)
+    middles = (edges[:-1] + edges[1:]) / 2
+    axes.plot(middles, density, color=colour, linewidth=1.3, label=label)
+    axes.set_yticks([])
+
+
+def _step_title(snapshot: Snapshot) -> str:
+    return "before the first step" if snapshot.step == 0 else f"step {snapshot.step:,}"
+
+
+def _norm_after(linear: str) -> str:
+    """Name of the BatchNorm after a Linear."""
+    return "output_norm" if linear == "output" else linear.replace("linear", "norm")
