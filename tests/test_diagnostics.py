@@ -38,7 +38,7 @@ PLOTS = (
 
 @pytest.fixture
 def data(short_list: Path) -> NamesDataModule:
-    return NamesDataModule(str(short_list), batch_size=256)
+    return NamesDataModule(str(short_list), batch_size=256, merge=False)
 
 
 def fitted(
@@ -234,7 +234,8 @@ def test_shipped_config_writes_csv_tensorboard_and_pictures(
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.chdir(tmp_path)
-    options = ("--data.path", short_list, "--data.batch_size", 64, "--export.enabled", "false", *QUICK)
+    data = ("--data.path", short_list, "--data.batch_size", 64, "--data.merge", "false")
+    options = (*data, "--export.enabled", "false", *QUICK)
     result = makemore("fit", "--config", "diagnostics", *options)
     assert result.code == 0, result.err
     assert "linear_1" not in result.err  # a healthy recipe is left in peace

@@ -50,8 +50,8 @@ def test_losses_are_those_of_a_plain_loop(short_list: Path, tmp_path: Path) -> N
     assert module.lr == module.hparams["lr"] == sweep.suggestion
 
     net, losses = module.net.train(), []
-    for (contexts, targets), rate in zip(data.train_dataloader(), sweep.rates, strict=False):
-        loss = F.cross_entropy(net(contexts), targets)
+    for batch, rate in zip(data.train_dataloader(), sweep.rates, strict=False):
+        loss = F.cross_entropy(net(batch.contexts), batch.targets, reduction="sum") / batch.mean_weight
         losses.append(loss.item())
         for parameter, gradient in zip(
             net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True
@@ -112,7 +112,16 @@ def test_command_prints_the_rate_and_leaves_only_the_plot(
     makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ("--data.path", short_list, "--data.batch_size", 64, "--trainer.accelerator", "cpu")
+    options = (
+        "--data.path",
+        short_list,
+        "--data.batch_size",
+        64,
+        "--data.merge",
+        "false",
+        "--trainer.accelerator",
+        "cpu",
+    )
     result = makemore("lr-find", *options, "--config", "diagnostics", "--steps", 150, "--plot", "sweep.png")
     assert result.code == 0, result.err
     [line] = [line for line in result.out.splitlines() if line.startswith("use:")]
@@ -134,8 +143,8 @@ def test_conclusion_of_the_lectures_about_their_first_network(
     """About 0.1. Eleven seeds have given 0.095 to 0.150; the valley's rims lie at 0.05 and 0.3."""
     monkeypatch.chdir(tmp_path)
     network = "--model.batch_norm false --model.init normal --model.output_gain null --model.n_embd 2"
-    training = "--model.n_hidden 100 --data.batch_size 32 --optimizer SGD --trainer.accelerator cpu"
-    sweep = "--min_lr 0.001 --max_lr 1 --steps 1000"
+    training = "--model.n_hidden 100 --data.batch_size 32 --data.merge false --optimizer SGD"
+    sweep = "--min_lr 0.001 --max_lr 1 --steps 1000 --trainer.accelerator cpu"
     result = makemore("lr-find", "--config", "makemore", *network.split(), *training.split(), *sweep.split())
     assert result.code == 0, result.err
     found = float(result.out.partition("--optimizer.lr ")[2])

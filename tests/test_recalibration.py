@@ -81,12 +81,12 @@ def test_training_is_not_disturbed(data: NamesDataModule) -> None:
 
 def test_ranks_together_find_what_one_finds(data: NamesDataModule) -> None:
     """Each of three ranks takes its share of every batch; their sums are added up."""
-    contexts, targets = data.examples("train")
+    stream = torch.from_numpy(data.corpus.streams["train"])
     whole = BatchNormMLP(data.vocab_size, data.block_size, n_hidden=20, init_seed=1)
     shared = BatchNormMLP(data.vocab_size, data.block_size, n_hidden=20, init_seed=1)
-    recalibrate(whole.layers, BatchLoader(contexts, targets, 100))
+    recalibrate(whole.layers, BatchLoader(stream, data.block_size, 100))
 
-    shares = [BatchLoader(contexts, targets, 64, seed=7, rank=rank, world_size=3) for rank in range(3)]
+    shares = [BatchLoader(stream, data.block_size, 64, seed=7, rank=rank, world_size=3) for rank in range(3)]
     all_sums: list[Tensor] = []
     for share in shares[1:]:
         recalibrate(shared.layers, share, lambda sums: all_sums.append(sums) or sums)  # type: ignore[func-returns-value]
@@ -97,7 +97,7 @@ def test_ranks_together_find_what_one_finds(data: NamesDataModule) -> None:
 
 def test_the_mode_of_the_layers_is_kept_and_no_batches_are_an_error() -> None:
     model = BatchNormMLP(5, 2).train()
-    batches = [(torch.randint(5, (8, 2)), torch.zeros(8))]
+    batches = BatchLoader(torch.tensor([1, 2, 0, 3, 1, 0, 4, 0]), block_size=2, batch_size=8)
     recalibrate(model.layers, batches)
     assert all(layer.training for layer in model.layers)
     recalibrate(model.eval().layers, batches)
@@ -118,7 +118,18 @@ def test_saved_checkpoints_hold_them_and_validation_alone_changes_nothing(
     makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    args = ("fit", "--data.path", short_list, "--data.batch_size", 256, "--recalibrate", "true", *QUICK)
+    args = (
+        "fit",
+        "--data.path",
+        short_list,
+        "--data.batch_size",
+        256,
+        "--data.merge",
+        "false",
+        "--recalibrate",
+        "true",
+        *QUICK,
+    )
     result = makemore(*args)
     assert result.code == 0, result.err
     data = NamesDataModule(str(short_list))
