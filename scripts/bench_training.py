@@ -1,11 +1,13 @@
 """Training of the lectures' BatchNorm-MLP: their loop, a hand-written loop with our recipe, and our Trainer.
 
 All on the makemore list with the lectures' split. Every way runs in a process of its own, in turns, so that
-other load slows all alike; the lectures' 200,000 steps are cut into as many parts as there are turns.
+other load slows all alike; the lectures' 200,000 steps are cut into as many parts as there are turns. A row of
+merged contexts counts as the examples that it stands for.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -17,12 +19,13 @@ from pathlib import Path
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED
-from makemore_pl.training.batches import Windows
+from makemore_pl.training.batches import BatchLoader
+from makemore_pl.training.cli import STEPS, STEPS_BETWEEN_EVALUATIONS, training_length
+from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.loggers import run_loggers
 from makemore_pl.training.model import BatchNormMLP
@@ -31,7 +34,6 @@ from makemore_pl.training.module import LitBatchNormMLP, one_cycle
 TARGET = 2.1048
 """Dev NLL that the lectures' 200,000 steps reached."""
 NOTEBOOK_STEPS = 200_000
-EPOCHS = 15
 Figures = dict[str, float]
 
 
@@ -48,19 +50,27 @@ def notebook(device: str, folder: Path, steps: int) -> Figures:
     torch.save(training.state_dict(), state)
     return {
         "seconds": seconds,
-        "examples": steps * 32,
+        "steps": steps,
+        "examples_per_step": 32,
         "dev": training.evaluate(data.examples("dev")),
         "test": training.evaluate(data.examples("test")),
     }
 
 
 def hand_written(device: str, folder: Path, steps: int) -> Figures:
-    """(b) Our recipe as a plain PyTorch loop: dev at the end of each epoch, no logging, no checkpoints."""
+    """(b) Our recipe as a plain PyTorch loop: dev every 100 steps, no logging, no checkpoints."""
     L.seed_everything(42, verbose=False)
     data = NamesDataModule("makemore", dedupe=False)
-    splits = {split: _to(device, data.examples(split)) for split in ("train", "dev", "test")}
-    contexts, targets = splits["train"]
-    model = BatchNormMLP(data.vocab_size, data.block_size).to(device)
+    loaders = {
+        split: BatchLoader(
+            torch.from_numpy(data.corpus.streams[split]).to(_torch_device(device)),
+            data.block_size,
+            data.batch_size if split == "train" else data.eval_batch_size,
+            seed=42 if split == "train" else None,
+        )
+        for split in SPLITS
+    }
+    model = BatchNormMLP(data.vocab_size, data.block_size).to(_torch_device(device))
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
@@ -69,29 +79,31 @@ def hand_written(device: str, folder: Path, steps: int) -> Figures:
         lr=0.02,
         fused=True,
     )
-    n_batches = -(-len(targets) // data.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: one_cycle(step / (EPOCHS * n_batches), warmup=0.4)
-    )
-    reached = 0
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / STEPS, warmup=0.4))
+    step = reached = 0
+    dev = math.inf
     start = time.perf_counter()
-    for epoch in range(1, EPOCHS + 1):
-        order = torch.randperm(len(targets), device=device)
-        for i in order.tensor_split(n_batches):
-            loss = F.cross_entropy(model(contexts[i]), targets[i])
+    while step < STEPS:
+        for batch in loaders["train"]:
+            loss = batch.nll(model(batch.contexts).log_softmax(dim=1)) / batch.mean_weight
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-        dev = _evaluate(model, splits["dev"])
-        if dev <= TARGET and not reached:
-            reached = epoch * n_batches
+            step += 1
+            if step % STEPS_BETWEEN_EVALUATIONS == 0:
+                dev = _evaluate(model, loaders["dev"])
+                reached = reached or step * (dev <= TARGET)
+            if step == STEPS:
+                break
+        loaders["train"].sampler.set_epoch(loaders["train"].sampler.number + 1)
     seconds = seconds_since(start)
     return {
         "seconds": seconds,
-        "examples": EPOCHS * len(targets),
+        "steps": STEPS,
+        "examples_per_step": len(loaders["train"].stream) / len(loaders["train"]),
         "dev": dev,
-        "test": _evaluate(model, splits["test"]),
+        "test": _evaluate(model, loaders["test"]),
         "reached": reached,
     }
 
@@ -103,7 +115,7 @@ def trainer(device: str, folder: Path, steps: int) -> Figures:
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
     reached = ReachedTarget()
     fitter = L.Trainer(
-        max_epochs=EPOCHS,
+        **training_length({"max_steps": STEPS, "val_check_interval": None, "check_val_every_n_epoch": 1}),
         accelerator=device,
         num_sanity_val_steps=0,
         logger=run_loggers(folder, 0),
@@ -117,7 +129,8 @@ def trainer(device: str, folder: Path, steps: int) -> Figures:
     seconds = seconds_since(start)
     return {
         "seconds": seconds,
-        "examples": EPOCHS * len(data.corpus.streams["train"]),
+        "steps": STEPS,
+        "examples_per_step": len(data.corpus.streams["train"]) / len(data.train_dataloader()),
         "dev": fitter.callback_metrics["val/nll"].item(),
         "test": fitter.test(module, datamodule=data, verbose=False)[0]["test/nll"],
         "reached": reached.step,
@@ -142,16 +155,15 @@ WAYS: dict[str, Callable[[str, Path, int], Figures]] = {
 
 
 @torch.no_grad()
-def _evaluate(model: BatchNormMLP, examples: Windows) -> float:
+def _evaluate(model: BatchNormMLP, batches: BatchLoader) -> float:
     model.eval()
-    nll = F.cross_entropy(model(examples[0]), examples[1]).item()
+    nll = sum(batch.nll(model(batch.contexts).log_softmax(dim=1)).item() for batch in batches)
     model.train()
-    return nll
+    return nll / len(batches.stream)
 
 
-def _to(device: str, examples: Windows) -> Windows:
-    torch_device = torch.device("cuda" if device == "gpu" else device)
-    return examples[0].to(torch_device), examples[1].to(torch_device)
+def _torch_device(device: str) -> torch.device:
+    return torch.device("cuda" if device == "gpu" else device)
 
 
 def seconds_since(start: float) -> float:
@@ -197,20 +209,21 @@ def report(measured: dict[str, list[Figures]], processes: list[float]) -> None:
     parts = measured["notebook"]
     seconds = {way: statistics.median(run["seconds"] for run in runs) for way, runs in measured.items()}
     seconds["notebook"] = sum(part["seconds"] for part in parts)
-    examples = {way: runs[-1]["examples"] for way, runs in measured.items()}
-    examples["notebook"] = sum(part["examples"] for part in parts)
+    steps = {way: runs[-1]["steps"] for way, runs in measured.items()}
+    steps["notebook"] = sum(part["steps"] for part in parts)
     names = {"notebook": "lectures' loop", "hand-written": "hand-written loop", "trainer": "Trainer"}
-    print("| | seconds | examples/s | steps to dev 2.1048 | dev | test | peak, MiB |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| | seconds | steps | examples/s | steps to dev 2.1048 | dev | test | peak, MiB |")
+    print("|---|" + "---:|" * 7)
     for way, runs in measured.items():
         last = runs[-1]
+        speed = steps[way] * last["examples_per_step"] / seconds[way]
         reached = f"{last['reached']:,.0f}" if last.get("reached") else "—"
         print(
-            f"| {names[way]} | {seconds[way]:.2f} | {examples[way] / seconds[way]:,.0f} | {reached} "
+            f"| {names[way]} | {seconds[way]:.2f} | {steps[way]:,.0f} | {speed:,.0f} | {reached} "
             f"| {last['dev']:.4f} | {last['test']:.4f} | {last['peak_mib']:,.0f} |"
         )
     process = statistics.median(processes)
-    print(f"| `makemore fit` from start to exit | {process:.2f} | | | | | |\n")
+    print(f"| `makemore fit` from start to exit | {process:.2f} | | | | | | |\n")
     print(f"lectures' loop / Trainer: {seconds['notebook'] / seconds['trainer']:.1f}")
     print(f"lectures' loop / whole process: {seconds['notebook'] / process:.1f}")
     print(f"Trainer / hand-written loop: {seconds['trainer'] / seconds['hand-written']:.2f}")

@@ -128,7 +128,7 @@ def test_command_prints_the_rate_and_leaves_only_the_plot(
     assert 1e-3 < float(line.partition("--model.lr ")[2]) < 0.2
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.png"]
     assert Path("sweep.png").read_bytes().startswith(b"\x89PNG")
-    narrow = makemore("lr-find", *options, "--steps", 50, "--max_lr", 1e-3, "--optimizer", "SGD")
+    narrow = makemore("lr-find", *options, "--steps", 100, "--max_lr", 1e-2, "--optimizer", "SGD")
     assert "the loss is lowest at an end of the sweep" in narrow.out
     assert "--optimizer.lr" in narrow.out
     refused = makemore("lr-find", *options, "--steps", "few")
