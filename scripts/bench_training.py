@@ -1,8 +1,8 @@
 """Training of the lectures' BatchNorm-MLP: their loop, a hand-written loop with our recipe, and our Trainer.
 
 All on the makemore list with the lectures' split. Every way runs in a process of its own, in turns, so that
-other load slows all alike; the lectures' 200,000 steps are cut into as many parts as there are turns. A row of
-merged contexts counts as the examples that it stands for.
+other load slows all alike; the lectures' 200,000 steps are cut into as many parts as there are turns. A row
+of merged contexts counts as the examples that it stands for.
 """
 
 import argparse
