@@ -16,11 +16,11 @@ import onnx
 from makemore_pl import __version__
 from makemore_pl.errors import RequestError, VerificationError
 from makemore_pl.export.fold import fold
-from makemore_pl.export.forms import FoldedWeights, Form, build_model
+from makemore_pl.export.forms import FoldedWeights, build_model
 from makemore_pl.export.graph import save_checked, set_metadata, to_onnx
 from makemore_pl.export.proof import Report, prove
 from makemore_pl.export.sampler_graph import build_sampler
-from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, ModelInfo
+from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
