@@ -34,7 +34,8 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else list(args)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # names of any alphabet, whatever the locale says
+            # Names of any alphabet, whatever the locale says; and paths that are no text.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = _run(args)
         sys.stdout.flush()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.vocabulary import Vocabulary
@@ -99,7 +99,8 @@ class ModelInfo:
         return cls(**values)
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
+    """A size, a length, a number of things: at least 1."""
     # A truth value is an int in Python, but no number in JSON.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -108,7 +109,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _is_vocabulary(value: object) -> bool:
+def is_vocabulary(value: object) -> TypeGuard[str]:
     """A vocabulary's characters in its order, none of them one that ends a line or a name in a list."""
     if not isinstance(value, str) or not _is_text(value):
         return False
@@ -120,24 +121,24 @@ def _is_proof(value: object) -> bool:
     if not isinstance(value, dict) or not value:
         return isinstance(value, dict)
     counts = [value.get(key) for key in ("contexts", "contexts_total")]
-    return all(map(_is_count, counts)) and isinstance(value.get("largest_deviation"), float | int)
+    return all(map(is_count, counts)) and isinstance(value.get("largest_deviation"), float | int)
 
 
 _IS_SOUND: dict[str, Callable[[object], bool]] = {
-    "characters": _is_vocabulary,
-    "block_size": _is_count,
-    "n_embd": _is_count,
-    "n_hidden": _is_count,
-    "n_layers": _is_count,
-    "n_parameters": _is_count,
+    "characters": is_vocabulary,
+    "block_size": is_count,
+    "n_embd": is_count,
+    "n_hidden": is_count,
+    "n_layers": is_count,
+    "n_parameters": is_count,
     "form": lambda value: value in get_args(Form),
-    "longest_name": lambda value: _is_count(value) and isinstance(value, int) and value <= MAX_LENGTH,
+    "longest_name": lambda value: is_count(value) and value <= MAX_LENGTH,
     "list_name": _is_text,
     "list_sha256": _is_text,
     "export_id": _is_text,
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
     "verification": _is_proof,
-    "format_version": _is_count,
+    "format_version": is_count,
 }
 
 

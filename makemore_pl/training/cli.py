@@ -18,6 +18,7 @@ from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.guard import Progress, check_options, explained
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
@@ -52,12 +53,18 @@ class MakemoreCLI(LightningCLI):
                 f"{command}: --ckpt_path is needed: a checkpoint of 'makemore fit', or best, or last"
             )
         self.run_folder: Path | None = None
+        self.made_folder = False  # whether this process has made the run's folder, and may take it back
+        self.progress = Progress()
         super().__init__(
             LitBatchNormMLP,
             NamesDataModule,
             save_config_callback=SaveConfigCallback if command == "fit" else None,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"max_epochs": 15, "num_sanity_val_steps": 0},
+            trainer_defaults={
+                "max_epochs": 15,
+                "num_sanity_val_steps": 0,
+                "callbacks": [self.progress],
+            },
             seed_everything_default=42,
             parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
             load_from_checkpoint_support=False,
@@ -106,6 +113,7 @@ class MakemoreCLI(LightningCLI):
             options["ckpt_path"] = str(self.source.path)
         # A checkpoint is data: never run code that stands in it.
         options["weights_only"] = True
+        check_options(options.seed_everything, options.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
@@ -123,21 +131,37 @@ class MakemoreCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
-            if self.run_folder is not None and not any(self.run_folder.iterdir()):
-                release_run(self.run_folder)
+            self._release_run()
             raise RequestError(f"trainer: {error}") from error
-        if self.run_folder is not None:
-            confirm_run(self.run_folder)
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; an interruption by Ctrl-C says how to go on."""
+        """Train; an interruption by Ctrl-C says how to go on. A run that fails before its first checkpoint
+        leaves nothing, and what it was to replace stays.
+        """
         try:
-            self.trainer.fit(**kwargs)
+            with explained(self.command, self.progress, self.source):
+                self.trainer.fit(**kwargs)
         except SystemExit as end:  # what Lightning makes of Ctrl-C, after it has shut down in order
             last = (self.run_folder or Path()) / f"{LAST}.ckpt"
             go_on = f"; go on with --run {last.parent.name} --ckpt_path {LAST}" if last.is_file() else ""
+            if not self._has_checkpoint():
+                self._release_run()
             raise InterruptedFit(f"interrupted in epoch {self.trainer.current_epoch}{go_on}") from end
+        except Exception:
+            if not self._has_checkpoint():
+                self._release_run()
+            raise
+        if self.run_folder is not None:
+            confirm_run(self.run_folder)
+
+    def validate(self, **kwargs: Any) -> None:
+        with explained(self.command, self.progress, self.source):
+            self.trainer.validate(**kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        with explained(self.command, self.progress, self.source):
+            self.trainer.test(**kwargs)
 
     def after_fit(self) -> None:
         """Figures of the best checkpoint, where everything lies, and names from the exported file."""
@@ -165,7 +189,9 @@ class MakemoreCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
-        log_probs = torch.cat(self.trainer.predict(**kwargs)).float()  # type: ignore[arg-type]
+        with explained(self.command, self.progress, self.source):
+            outputs = self.trainer.predict(**kwargs)
+        log_probs = torch.cat(outputs).float()  # type: ignore[arg-type]
         contexts, targets = self.datamodule.windows("test")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("context", "next", "probability", "likeliest"))
@@ -175,6 +201,15 @@ class MakemoreCLI(LightningCLI):
             shown = "".join(texts[token] for token in context if token != BOUNDARY)
             probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
             writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
+
+    def _has_checkpoint(self) -> bool:
+        callbacks = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        return any(Path(c.last_model_path).is_file() or Path(c.best_model_path).is_file() for c in callbacks)
+
+    def _release_run(self) -> None:
+        """Take back the folder that `_claim_run` has made, and put back what it replaced."""
+        if self.made_folder and self.run_folder is not None:
+            release_run(self.run_folder)
 
     def _claim_run(self) -> Path:
         """The run's folder: a new one, or the one of the checkpoint that training goes on from."""
@@ -186,6 +221,7 @@ class MakemoreCLI(LightningCLI):
         list_name = self.datamodule.list.name
         if not is_rank_zero():
             return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
+        self.made_folder = True
         return claim_run(options.run, list_name, overwrite=options.overwrite)
 
 

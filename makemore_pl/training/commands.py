@@ -11,7 +11,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+from makemore_pl.limits import out_of_memory
 from makemore_pl.training.cli import MakemoreCLI
+from makemore_pl.training.guard import is_out_of_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -41,6 +43,10 @@ def run(command: str, args: list[str]) -> int:
         raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:
         raise RequestError(f"{command}: {error}") from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory() from error
+        raise
     return 0
 
 

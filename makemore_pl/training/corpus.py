@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import DataError
+from makemore_pl.limits import require_memory
 from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 MIN_NAMES = 8
@@ -86,7 +87,16 @@ class TokenStream:
         return cls(tokens, offsets)
 
     def windows(self, block_size: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-        """Every example: contexts (N, T), padded on the left with boundaries, and targets (N,)."""
+        """Every example: contexts (N, T), padded on the left with boundaries, and targets (N,).
+
+        Raises:
+            MemoryLimitError: the contexts would take too much, with the copies that training makes of them.
+        """
+        each = 2 if self.tokens.dtype == np.uint8 else 10
+        require_memory(
+            len(self) * block_size * each,
+            f"contexts: {len(self):,} examples × {block_size:,} characters × {each} bytes",
+        )
         starts = np.repeat(self.offsets[:-1], np.diff(self.offsets))  # (N,) start of the name at each place
         place = np.arange(len(self)) - starts  # (N,) characters before this one in its name
         contexts = np.zeros((len(self), block_size), dtype=self.tokens.dtype)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.progress import wrap_file
 
 from makemore_pl.errors import DataError
+from makemore_pl.limits import file_size, require_memory
 
 DEFAULT_LIST = "names"
 """Name of the shipped list: US first names of 2017, see data/README.md."""
@@ -44,11 +45,15 @@ def load_list(path: str) -> NameList:
         DataError: the file cannot be had, or is no list of names.
     """
     file = resolve_list(path)
+    size = file_size(file, DataError)
+    require_memory(40 * size, f"{file}: {size:,} bytes × 40 as names in memory")
     try:
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from error
-    name = path if path in (DEFAULT_LIST, MAKEMORE_LIST) else file.stem
+    # A file's name may be bytes that are no text.
+    stem = file.stem.encode("utf-8", "replace").decode()
+    name = path if path in (DEFAULT_LIST, MAKEMORE_LIST) else stem
     return NameList(name, parse_names(content, str(file)), hashlib.sha256(content).hexdigest())
 
 

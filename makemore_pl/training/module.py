@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from makemore_pl.errors import RequestError
+from makemore_pl.limits import require_memory
 from makemore_pl.training.batches import Batch
 from makemore_pl.training.model import BatchNormMLP
 
@@ -83,26 +84,31 @@ class LitBatchNormMLP(L.LightningModule):
             raise RequestError(
                 "BatchNorm cannot train on a batch of 1 example; choose a larger data.batch_size"
             )
+        if batch_idx == 0:
+            self._require_memory(len(target), training=True)
         loss = F.cross_entropy(self.net(context), target, label_smoothing=self.label_smoothing)
         if self._is_logged_step():
             self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_nll)
+        self._evaluate(batch, batch_idx, self.val_nll)
 
     def on_validation_epoch_end(self) -> None:
         self._log_figures("val", self.val_nll)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_nll)
+        self._evaluate(batch, batch_idx, self.test_nll)
 
     def on_test_epoch_end(self) -> None:
         self._log_figures("test", self.test_nll)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of the next character in nats, (B, V)."""
-        context, _ = batch
+        context, target = batch
+        if batch_idx == 0:
+            n, v = int(len(target) * sum(self.trainer.num_predict_batches)), self.net.vocab_size
+            require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
         log_prob: Tensor = self.net(context).log_softmax(dim=1)
         return log_prob
 
@@ -127,9 +133,22 @@ class LitBatchNormMLP(L.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         return every > 0 and (self.global_step + 1) % every == 0
 
-    def _evaluate(self, batch: Batch, nll: MeanMetric) -> None:
+    def _evaluate(self, batch: Batch, batch_idx: int, nll: MeanMetric) -> None:
         context, target = batch
+        if batch_idx == 0:
+            self._require_memory(len(target), training=False)
         nll.update(F.cross_entropy(self.net(context), target), weight=len(target))
+
+    def _require_memory(self, batch: int, *, training: bool) -> None:
+        """Estimate what a step takes: ids, activations, their gradients; and AdamW's state with gradients."""
+        net = self.net
+        kept = 6 * net.n_layers if training else 3  # tensors (B, H) alive at a time
+        each = 8 * net.block_size * (1 + net.n_embd) + 4 * kept * net.n_hidden + 16 * net.vocab_size
+        n_parameters = net.n_parameters if training else 0
+        require_memory(
+            batch * each + 12 * n_parameters,
+            f"a step: {batch:,} examples × {each:,} bytes + {n_parameters:,} parameters × 12 bytes",
+        )
 
     def _log_figures(self, stage: str, metric: MeanMetric) -> None:
         nll = metric.compute()

@@ -41,13 +41,13 @@ def claim_run(name: str | None, list_name: str, *, overwrite: bool = False) -> P
 
 
 def confirm_run(folder: Path) -> None:
-    """The new run begins: delete the one that it replaces, if any."""
+    """The new run is there: delete the one that it replaces, if any."""
     shutil.rmtree(_replaced(folder), ignore_errors=True)
 
 
 def release_run(folder: Path) -> None:
-    """The new run cannot begin: take back its empty folder, and put what it was to replace in place again."""
-    folder.rmdir()
+    """The new run cannot begin: take back its folder, and put what it was to replace in place again."""
+    shutil.rmtree(folder)
     if _replaced(folder).is_dir():
         _replaced(folder).rename(folder)
     elif not any(RUNS_DIR.iterdir()):
