@@ -232,7 +232,7 @@ def _read_names(path: Path) -> list[str]:
     require_memory(NAME_BYTES_PER_BYTE * size, f"{path}: {NAME_BYTES_PER_BYTE} × {size:,} bytes as names")
     try:
         with path.open(encoding="utf-8-sig") as file:
-            return list(_lines(file, str(path)))
+            return list(read_lines(file, str(path)))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
@@ -240,10 +240,10 @@ def _read_names(path: Path) -> list[str]:
 def _read_stdin() -> Iterator[str]:
     """The same from standard input, as the lines come; strictly UTF-8, whatever the locale says."""
     with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
-        yield from _lines(file, "standard input")
+        yield from read_lines(file, "standard input")
 
 
-def _lines(file: TextIO, source: str) -> Iterator[str]:
+def read_lines(file: TextIO, source: str) -> Iterator[str]:
     number = 0
     try:
         # Not line by line: without line ends, one line would be all of the file.
