@@ -13,7 +13,7 @@ from makemore_pl.errors import ModelFileError, RequestError
 from makemore_pl.limits import require_memory
 from makemore_pl.model_info import MAX_LENGTH
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.engines import open_engine, resolve_sampler
+from makemore_pl.runtime.engines import NO_NUMBERS, open_engine, resolve_sampler
 
 BATCH_DRAWS = 1 << 21
 """Uniforms drawn at a time: bounds the memory of one batch, whatever n is."""
@@ -181,9 +181,7 @@ class Sampler:
             uniforms = generator.random((size, steps), dtype=np.float32)
             codepoints, log_probs = self._engine.generate(uniforms, prefix, request)
             if np.isnan(log_probs).any():
-                raise ModelFileError(
-                    "the model's file is damaged: it gives log-likelihoods that are no numbers"
-                )
+                raise ModelFileError(NO_NUMBERS)
             batch = Batch(to_text(codepoints), log_probs.tolist())
             if accept is not None:
                 kept = [i for i, name in enumerate(batch.names) if accept(name)][:missing]

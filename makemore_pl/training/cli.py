@@ -103,6 +103,7 @@ class MakemoreCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
         self.config = parser.parse_args(args)
+        check_options(self.config[self.command].seed_everything, self.config[self.command].trainer)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint's arguments are defaults here, which the command line may change."""
@@ -113,7 +114,14 @@ class MakemoreCLI(LightningCLI):
             options["ckpt_path"] = str(self.source.path)
         # A checkpoint is data: never run code that stands in it.
         options["weights_only"] = True
-        check_options(options.seed_everything, options.trainer)
+
+    def instantiate_classes(self) -> None:
+        """Data, model, optimiser and Trainer; values that one of them refuses are the user's."""
+        try:
+            super().instantiate_classes()
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            self._release_run()
+            raise RequestError(f"{self.command}: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
@@ -128,12 +136,7 @@ class MakemoreCLI(LightningCLI):
             checkpoints.dirpath = checkpoints.dirpath or str(self.run_folder)
         else:
             self._get(self.config_init, "checkpoint").save_last = False
-        try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            self._release_run()
-            raise RequestError(f"trainer: {error}") from error
-        return trainer
+        return super().instantiate_trainer(**kwargs)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; an interruption by Ctrl-C says how to go on. A run that fails before its first checkpoint

@@ -67,9 +67,10 @@ class LitBatchNormMLP(L.LightningModule):
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        # Exact: a sum over all examples of all batches and ranks, divided once.
-        self.val_nll = MeanMetric()
-        self.test_nll = MeanMetric()
+        # Exact: a sum over all examples of all batches and ranks, divided once. NaN stays NaN: by default it
+        # would be left out, and the mean of the rest look like a result.
+        self.val_nll = MeanMetric(nan_strategy="disable")
+        self.test_nll = MeanMetric(nan_strategy="disable")
         for metric in (self.val_nll, self.test_nll):
             metric.set_dtype(torch.float64)
 
@@ -153,6 +154,8 @@ class LitBatchNormMLP(L.LightningModule):
     def _log_figures(self, stage: str, metric: MeanMetric) -> None:
         nll = metric.compute()
         metric.reset()
+        if not nll.isfinite():
+            raise RequestError(f"{stage}/nll is {nll:g}: training has diverged; try a lower model.lr")
         # compute() has summed over the ranks: all have the same figures, so that syncing changes nothing.
         self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
         self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
