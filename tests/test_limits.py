@@ -253,3 +253,17 @@ def test_score_reads_no_endless_line(run_folder: Path, tmp_path: Path) -> None:
         ).stdout
     )
     assert [len(row["name"]) for row in rows] == [4, 10_000, 3]
+
+
+def test_predictions_are_estimated(
+    makemore: RunCommand, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimates: list[int] = []
+    monkeypatch.chdir(run_folder.parents[1])
+    monkeypatch.setattr(
+        "makemore_pl.training.cli.require_memory", lambda n_bytes, arithmetic: estimates.append(n_bytes)
+    )
+    args = ("--ckpt_path", run_folder / "best.ckpt", "--trainer.enable_progress_bar", "false")
+    result = makemore("predict", *args)
+    n_examples = len(result.out[result.out.index("context,") :].splitlines()) - 1
+    assert estimates == [8 * n_examples * len(Sampler(run_folder).info.vocabulary)]

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from makemore_pl.errors import MakemoreError, RequestError
+from makemore_pl.limits import require_memory
 from makemore_pl.model_info import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
@@ -192,10 +193,13 @@ class MakemoreCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
+        contexts, targets = self.datamodule.windows("test")
+        n, v = len(targets), self.datamodule.vocab_size
+        # The Trainer keeps them all until the end, and they are copied once.
+        require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
         with explained(self.command, self.progress, self.source):
             outputs = self.trainer.predict(**kwargs)
         log_probs = torch.cat(outputs).float()  # type: ignore[arg-type]
-        contexts, targets = self.datamodule.windows("test")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("context", "next", "probability", "likeliest"))
         texts = ["", *self.datamodule.vocabulary.characters]  # text of each id, the boundary's being empty

@@ -106,10 +106,7 @@ class LitBatchNormMLP(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of the next character in nats, (B, V)."""
-        context, target = batch
-        if batch_idx == 0:
-            n, v = int(len(target) * sum(self.trainer.num_predict_batches)), self.net.vocab_size
-            require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
+        context, _ = batch
         log_prob: Tensor = self.net(context).log_softmax(dim=1)
         return log_prob
 
