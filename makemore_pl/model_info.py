@@ -99,6 +99,13 @@ class ModelInfo:
         return cls(**values)
 
 
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # replaced at this very moment
+        return 0.0
+
+
 def is_count(value: object) -> TypeGuard[int]:
     """A size, a length, a number of things: at least 1."""
     # A truth value is an int in Python, but no number in JSON.
@@ -148,7 +155,7 @@ def newest_export(runs_dir: Path = RUNS_DIR) -> Path:
     Raises:
         ModelFileError: there is none.
     """
-    models = sorted(runs_dir.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+    models = sorted(runs_dir.glob(f"*/{MODEL_FILE}"), key=_modified)
     if not models:
         raise ModelFileError(
             f"no export found under {runs_dir}/: train one with 'makemore fit', or name a model file"

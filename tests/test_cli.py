@@ -13,7 +13,7 @@ from conftest import QUICK, RunCommand
 
 from makemore_pl import __version__
 from makemore_pl.cli import COMMANDS
-from makemore_pl.training.commands import CONFIGS
+from makemore_pl.training.configs import SHIPPED as CONFIGS
 
 
 def assert_one_line_error(err: str, message: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from makemore_pl.limits import in_words
 from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.runtime.session import MAX_FILE_BYTES
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
+from makemore_pl.training.locks import hold
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
 
@@ -71,8 +72,10 @@ def export_checkpoint(
     folder = Path(output) if output is not None else source.path.parent
     with _work_folder(folder) as work:
         report = _write(work, source, form)
-        for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
-            (work / file).replace(folder / file)
+        # Of two exports into one folder, the files of the later one end up there, not some of each.
+        with hold(folder / ".export.lock", wait=-1, what=folder):
+            for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
+                (work / file).replace(folder / file)
     return Export(folder, report)
 
 
@@ -160,8 +163,9 @@ def _work_folder(folder: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        if not existed and not any(folder.iterdir()):
-            folder.rmdir()
+        if not existed:
+            with suppress(OSError):  # not empty: another export's
+                folder.rmdir()
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form) -> ModelInfo:

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ from makemore_pl.training.guard import Progress, check_options, explained
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
-from makemore_pl.training.runs import BEST, LAST, claim_run, confirm_run, release_run, resolve_checkpoint
+from makemore_pl.training.runs import (
+    BEST,
+    LAST,
+    claim_run,
+    confirm_run,
+    hold_run,
+    release_run,
+    resolve_checkpoint,
+)
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_SHOWN = 10
@@ -56,21 +65,22 @@ class MakemoreCLI(LightningCLI):
         self.run_folder: Path | None = None
         self.made_folder = False  # whether this process has made the run's folder, and may take it back
         self.progress = Progress()
-        super().__init__(
-            LitBatchNormMLP,
-            NamesDataModule,
-            save_config_callback=SaveConfigCallback if command == "fit" else None,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={
-                "max_epochs": 15,
-                "num_sanity_val_steps": 0,
-                "callbacks": [self.progress],
-            },
-            seed_everything_default=42,
-            parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
-            load_from_checkpoint_support=False,
-            args=[command, *args],
-        )
+        with ExitStack() as self.held:  # what is held against other processes, until the command has ended
+            super().__init__(
+                LitBatchNormMLP,
+                NamesDataModule,
+                save_config_callback=SaveConfigCallback if command == "fit" else None,
+                save_config_kwargs={"overwrite": True},
+                trainer_defaults={
+                    "max_epochs": 15,
+                    "num_sanity_val_steps": 0,
+                    "callbacks": [self.progress],
+                },
+                seed_everything_default=42,
+                parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
+                load_from_checkpoint_support=False,
+                args=[command, *args],
+            )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there a staticmethod
         """The one command that is run: building the parsers of all four takes seconds."""
@@ -224,12 +234,15 @@ class MakemoreCLI(LightningCLI):
         if self.source is not None:
             folder = self.source.path.parent
             if options.run is None or folder == RUNS_DIR / options.run:
+                if is_rank_zero():
+                    hold_run(self.held, folder)
                 return folder
         list_name = self.datamodule.list.name
         if not is_rank_zero():
             return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
+        folder = claim_run(self.held, options.run, list_name, overwrite=options.overwrite)
         self.made_folder = True
-        return claim_run(options.run, list_name, overwrite=options.overwrite)
+        return folder
 
 
 def _named_checkpoint(args: list[str]) -> Checkpoint | None:
