@@ -247,10 +247,13 @@ class MakemoreCLI(LightningCLI):
 
 def _named_checkpoint(args: list[str]) -> Checkpoint | None:
     """The checkpoint that the command line names, read before its other options are parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--ckpt_path")
     parser.add_argument("--run")
-    options, _ = parser.parse_known_args(args)
+    try:
+        options, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise RequestError(str(error)) from error
     if options.ckpt_path in (None, "null"):
         return None
     return read_checkpoint(resolve_checkpoint(options.ckpt_path, options.run))
