@@ -51,7 +51,8 @@ def check_list(content: bytes) -> None:
     except DataError:
         return
     splits = {split: corpus.names(split) for split in SPLITS}
-    assert sorted(sum(splits.values(), [])) == sorted({name for block in blocks for name in block})
+    different = {name for block in blocks for name in block}
+    assert sorted(name for names in splits.values() for name in names) == sorted(different)
     for split, names in splits.items():
         stream = torch.from_numpy(corpus.streams[split])
         contexts, targets = windows(stream, torch.arange(len(stream)), 3)

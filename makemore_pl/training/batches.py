@@ -22,8 +22,8 @@ Windows = tuple[Tensor, Tensor]
 
 STRETCH = 1 << 20
 """Most examples that are gathered at once."""
-ROW_BYTES = 136
-"""Of an example, besides its context: places, order, target, weight."""
+ROW_BYTES = 330
+"""Most that an example takes besides its context: places, order, target, weight; sorting takes most of it."""
 
 
 @dataclass(frozen=True)
