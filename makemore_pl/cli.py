@@ -4,9 +4,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from makemore_pl import __version__
 from makemore_pl.errors import MakemoreError
+from makemore_pl.limits import MemoryLimitError, memory_cap, out_of_memory
 
 COMMANDS = {
     "fit": "train on a list of names, then test, fold, verify and export",
@@ -21,6 +23,7 @@ COMMANDS = {
     "info": "what an exported file holds",
 }
 RUNTIME_COMMANDS = ("sample", "score", "info")
+CAPPED_COMMANDS = (*RUNTIME_COMMANDS, "export", "verify")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -32,12 +35,15 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else list(args)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # names of any alphabet, whatever the locale says
+            # Names of any alphabet, whatever the locale says; and paths that are no text.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = _run(args)
         sys.stdout.flush()
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
+    except MemoryError:
+        code = _fail(str(out_of_memory()), MemoryLimitError.exit_code)
     except BrokenPipeError:
         # The reader has gone, as in `makemore sample | head`: nothing is left to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,7 +65,10 @@ def _run(args: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise MakemoreError(f"no command {command!r}; there are {', '.join(COMMANDS)}")
-    return _runner(command)(command, args[1:])
+    runner = _runner(command)
+    # What others' files compute cannot be estimated beforehand: the system is told to refuse it.
+    with memory_cap() if command in CAPPED_COMMANDS else nullcontext():
+        return runner(command, args[1:])
 
 
 def _runner(command: str) -> Callable[[str, list[str]], int]:

@@ -5,14 +5,19 @@ the vocabulary.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
+Form: TypeAlias = Literal["mlp", "fused", "table"]
+"""How a network is stored, see export/forms.py."""
+MAX_LENGTH = 10_000
+"""Longest name that may be asked for, in characters."""
 MODEL_FILE = "model.onnx"
 SAMPLER_FILE = "sampler.onnx"
 REPORT_FILE = "verification.json"
@@ -84,13 +89,64 @@ class ModelInfo:
             raise ModelFileError(f"{source}: format version {version}; this program reads {FORMAT_VERSION}")
         try:
             values = {f.name: json.loads(metadata[_PREFIX + f.name]) for f in fields(cls)}
-        except (KeyError, ValueError) as error:
-            raise ModelFileError(f"{source}: damaged metadata ({type(error).__name__}: {error})") from error
-        for f in fields(cls):
-            expected = get_origin(f.type) or f.type
-            if not isinstance(values[f.name], expected):  # type: ignore[arg-type]
-                raise ModelFileError(f"{source}: damaged metadata ({f.name}: {values[f.name]!r})")
+        except (KeyError, ValueError, RecursionError) as error:
+            raise ModelFileError(
+                f"{source}: damaged metadata ({type(error).__name__}: {str(error)[:80]})"
+            ) from error
+        for name, value in values.items():
+            if not _IS_SOUND[name](value):
+                raise ModelFileError(f"{source}: damaged metadata ({name}: {repr(value)[:80]})")
         return cls(**values)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # replaced at this very moment
+        return 0.0
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """A size, a length, a number of things: at least 1."""
+    # A truth value is an int in Python, but no number in JSON.
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def is_vocabulary(value: object) -> TypeGuard[str]:
+    """A vocabulary's characters in its order, none of them one that ends a line or a name in a list."""
+    if not isinstance(value, str) or not _is_text(value):
+        return False
+    return bool(value) and list(value) == sorted(set(value)) and not {"\0", "\n", "\r"} & set(value)
+
+
+def _is_proof(value: object) -> bool:
+    """A summary that can be shown, or none yet."""
+    if not isinstance(value, dict) or not value:
+        return isinstance(value, dict)
+    counts = [value.get(key) for key in ("contexts", "contexts_total")]
+    return all(map(is_count, counts)) and isinstance(value.get("largest_deviation"), float | int)
+
+
+_IS_SOUND: dict[str, Callable[[object], bool]] = {
+    "characters": is_vocabulary,
+    "block_size": is_count,
+    "n_embd": is_count,
+    "n_hidden": is_count,
+    "n_layers": is_count,
+    "n_parameters": is_count,
+    "form": lambda value: value in get_args(Form),
+    "longest_name": lambda value: is_count(value) and value <= MAX_LENGTH,
+    "list_name": _is_text,
+    "list_sha256": _is_text,
+    "export_id": _is_text,
+    "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
+    "verification": _is_proof,
+    "format_version": is_count,
+}
 
 
 def newest_export(runs_dir: Path = RUNS_DIR) -> Path:
@@ -99,7 +155,7 @@ def newest_export(runs_dir: Path = RUNS_DIR) -> Path:
     Raises:
         ModelFileError: there is none.
     """
-    models = sorted(runs_dir.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+    models = sorted(runs_dir.glob(f"*/{MODEL_FILE}"), key=_modified)
     if not models:
         raise ModelFileError(
             f"no export found under {runs_dir}/: train one with 'makemore fit', or name a model file"

@@ -77,7 +77,8 @@ class Vocabulary:
 
 
 def _codepoints(text: str) -> NDArray[np.int32]:
-    return np.frombuffer(text.encode("utf-32-le"), dtype="<i4").astype(np.int32)
+    # Half a surrogate pair is what a command line makes of bytes that are no UTF-8: a character like others.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<i4").astype(np.int32)
 
 
 def describe_characters(characters: str, most: int = 40) -> str:

@@ -13,7 +13,7 @@ from conftest import QUICK, RunCommand
 
 from makemore_pl import __version__
 from makemore_pl.cli import COMMANDS
-from makemore_pl.training.commands import CONFIGS
+from makemore_pl.training.configs import SHIPPED as CONFIGS
 
 
 def assert_one_line_error(err: str, message: str) -> None:
@@ -109,7 +109,7 @@ def test_default_config_is_the_default(makemore: RunCommand) -> None:
         (["--ckpt_path", "none.ckpt"], "none.ckpt: No such file"),
         (["--ckpt_path", "best"], "no best.ckpt under checkpoints/"),
         (["--model.lr", "0"], "model.lr must be above 0"),
-        (["--data.path", "."], "not a file"),
+        (["--data.path", "."], "Is a directory"),
         (["--trainer.devices", "7", "--trainer.accelerator", "gpu"], "gpu"),
         (["--trainer.max_epochs", "soon"], "max_epochs"),
     ],

@@ -76,7 +76,7 @@ def test_blocks_end_with_a_line() -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         find_list(str(tmp_path / "none.txt"))
-    with pytest.raises(DataError, match="not a file"):
+    with pytest.raises(DataError, match="Is a directory"):
         find_list(str(tmp_path))
 
 

@@ -28,6 +28,7 @@ class ContextSet:
         corpus: the contexts that occur in the training list, int (n, T); used when not all are checked.
         seed: of the random contexts.
         most_random: how many random contexts are checked, at most, when not all are.
+        widest: numbers in the widest layer, for one context; V if the network has none wider.
     """
 
     vocab_size: int
@@ -35,6 +36,7 @@ class ContextSet:
     corpus: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     seed: int = 0
     most_random: int = RANDOM_CONTEXTS
+    widest: int = 0
 
     @property
     def total(self) -> int:
@@ -55,8 +57,8 @@ class ContextSet:
 
     def chunks(self) -> Iterator[NDArray[np.int64]]:
         """Contexts int64 (n, T), together `len(self)` of them."""
-        # Logits of one chunk, n * V float64, stay within 32 MiB.
-        size = min(16_384, max(256, (1 << 22) // self.vocab_size))
+        # A layer's values for one chunk, n * V float64, stay within 32 MiB.
+        size = min(16_384, max(16, (1 << 22) // max(self.vocab_size, self.widest)))
         if self.exhaustive:
             for start in range(0, self.total, size):
                 yield self._enumerate(start, min(start + size, self.total))

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +16,15 @@ import onnx
 from makemore_pl import __version__
 from makemore_pl.errors import RequestError, VerificationError
 from makemore_pl.export.fold import fold
-from makemore_pl.export.forms import FoldedWeights, Form, build_model
+from makemore_pl.export.forms import FoldedWeights, build_model
 from makemore_pl.export.graph import save_checked, set_metadata, to_onnx
-from makemore_pl.export.proof import Report, prove
+from makemore_pl.export.proof import Report, prove, require_proof_memory
 from makemore_pl.export.sampler_graph import build_sampler
-from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, ModelInfo
+from makemore_pl.limits import in_words
+from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
+from makemore_pl.runtime.session import MAX_FILE_BYTES
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
+from makemore_pl.training.locks import hold
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
 
@@ -69,8 +72,10 @@ def export_checkpoint(
     folder = Path(output) if output is not None else source.path.parent
     with _work_folder(folder) as work:
         report = _write(work, source, form)
-        for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
-            (work / file).replace(folder / file)
+        # Of two exports into one folder, the files of the later one end up there, not some of each.
+        with hold(folder / ".export.lock", wait=-1, what=folder):
+            for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
+                (work / file).replace(folder / file)
     return Export(folder, report)
 
 
@@ -93,9 +98,25 @@ def fastest_form(weights: FoldedWeights) -> Form:
     return "fused" if weights.block_size * weights.vocab_size * n_hidden <= AUTO_TABLE_LIMIT else "mlp"
 
 
+def expect_exportable(model: BatchNormMLP) -> None:
+    """Refuse a network whose file no runtime would open, before it is trained for hours.
+
+    Raises:
+        RequestError: with the arithmetic.
+    """
+    if 4 * model.n_parameters > MAX_FILE_BYTES:
+        raise RequestError(
+            f"export: {model.n_parameters:,} parameters × 4 bytes = {in_words(4 * model.n_parameters)} "
+            f"make a file of more than {in_words(MAX_FILE_BYTES)}, which is not opened; "
+            "--export.enabled false trains without a file"
+        )
+
+
 def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:
     """Write and prove the files in `work`."""
     model = source.load_model()
+    expect_exportable(model)
+    require_proof_memory(model)
     folded = fold(model)
     weights = FoldedWeights.from_model(folded)
     model_form: Form = "mlp" if form == "auto" else form
@@ -142,8 +163,9 @@ def _work_folder(folder: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        if not existed and not any(folder.iterdir()):
-            folder.rmdir()
+        if not existed:
+            with suppress(OSError):  # not empty: another export's
+                folder.rmdir()
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form) -> ModelInfo:

@@ -12,7 +12,7 @@ Notation: B batch, T block size, C n_embd, H n_hidden, V vocabulary size.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from makemore_pl.errors import MakemoreError
 from makemore_pl.export.graph_builder import GraphBuilder, Value
+from makemore_pl.model_info import Form
 from makemore_pl.training.model import BatchNormMLP
 
-Form: TypeAlias = Literal["mlp", "fused", "table"]
 Array: TypeAlias = NDArray[np.float64]
 
 TABLE_LIMIT = 1 << 24

@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from makemore_pl.export.certificate import Certificate, certify
 from makemore_pl.export.contexts import ContextSet
 from makemore_pl.export.fold import fold
 from makemore_pl.export.forms import FoldedWeights
-from makemore_pl.export.same_names import SameNames, compare_names
+from makemore_pl.export.same_names import MAX_LOGITS, SameNames, compare_names
 from makemore_pl.export.stored import read_network
 from makemore_pl.export.verify import (
     FLOAT64,
@@ -31,11 +31,14 @@ from makemore_pl.export.verify import (
     describe_context,
     float32_tolerance,
 )
+from makemore_pl.limits import require_memory
 from makemore_pl.model_info import ModelInfo
+from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.training.checkpoint import Checkpoint
 from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.model import BatchNormMLP
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
         VerificationError: some form of the model is not the trained one.
     """
     model = checkpoint.load_model()
+    require_proof_memory(model)
     folded = fold(model)
     weights = FoldedWeights.from_model(folded)
     tolerance = float32_tolerance(*weights.output)
@@ -128,9 +132,10 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
     models = {file: e for file, e in engines.items() if isinstance(e, NextCharacterModel)}
     from_files = [Candidate(file.name, e.next_logits, tolerance) for file, e in models.items()]
 
-    contexts = ContextSet(model.vocab_size, model.block_size)
+    widest = max(model.n_hidden, model.block_size * model.n_embd)
+    contexts = ContextSet(model.vocab_size, model.block_size, widest=widest)
     if not contexts.exhaustive:
-        contexts = ContextSet(model.vocab_size, model.block_size, corpus_contexts(checkpoint))
+        contexts = replace(contexts, corpus=corpus_contexts(checkpoint))
     certificates = [_certify(weights, file, e.info) for file, e in models.items()]
     checks = compare(reference, [*candidates, *from_files], contexts, lambda c: _progress(c, len(contexts)))
     for candidate in from_files:
@@ -151,6 +156,8 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
         for engine in [*samplers.values(), *unprepared]
         if isinstance(engine, GraphSampler)
     ]
+    for file, engine in samplers.items():
+        _expect_same_characters(engine, file)
     return Report(
         contexts=len(contexts),
         total=contexts.total,
@@ -186,12 +193,40 @@ def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
     return np.unique(every, axis=0)
 
 
+def require_proof_memory(model: BatchNormMLP) -> None:
+    """Estimate what a proof takes: weights in both precisions and in files, and the certificate's tables.
+
+    Raises:
+        MemoryLimitError: too much.
+    """
+    n, (t, v, h) = model.n_parameters, (model.block_size, model.vocab_size, model.n_hidden)
+    require_memory(
+        60 * n + 40 * t * v * h,
+        f"proof: {n:,} parameters × 60 bytes + {t:,}×{v:,}×{h:,} entries of tables × 40 bytes",
+    )
+
+
 def _expect_same_model(info: ModelInfo, checkpoint: Checkpoint, file: Path) -> None:
     block_size = checkpoint.model_arguments["block_size"]
     if (info.characters, info.block_size) != (checkpoint.data["characters"], block_size):
         raise VerificationError(
             f"{file}: of another model (other characters or block size than {checkpoint.path})"
         )
+
+
+def _expect_same_characters(sampler: GraphSampler, file: Path) -> None:
+    """The graph's own table of code points against the vocabulary: every id, as a prefix of a name.
+
+    Raises:
+        VerificationError: an id gives another character.
+    """
+    codepoints = sampler.info.vocabulary.codepoints
+    v = len(codepoints) + 1
+    no_draws = np.empty((1, 0), dtype=np.float32)
+    for ids in np.array_split(np.arange(1, v), -(-v * v // MAX_LOGITS)):
+        [drawn], _ = sampler.generate(no_draws, ids, Decoding())
+        if not np.array_equal(drawn, codepoints[ids - 1]):
+            raise VerificationError(f"{file}: its ids stand for other characters than its vocabulary's")
 
 
 def _certify(weights: FoldedWeights, file: Path, info: ModelInfo) -> Certificate | None:

@@ -79,7 +79,7 @@ def compare_names(
         ours, theirs = _same_length(expected, tokens)
         different = np.flatnonzero((ours != theirs).any(axis=1))
         for row in different:
-            _expect_borderline(
+            expect_borderline(
                 logits, block_size, uniforms[row], ours[row], theirs[row], prefix, decoding, tolerance
             )
         equal = np.setdiff1d(np.arange(n), different)
@@ -98,7 +98,7 @@ def compare_names(
     return SameNames(compared, borderline, largest)
 
 
-def _expect_borderline(
+def expect_borderline(
     logits: Logits,
     block_size: int,
     uniforms: NDArray[np.float32],

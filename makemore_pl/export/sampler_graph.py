@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from makemore_pl.export.draw_graph import ROWS, Bend, add_log_softmax
-from makemore_pl.export.forms import FoldedWeights, Form, add_network, add_row
+from makemore_pl.export.forms import FoldedWeights, add_network, add_row
 from makemore_pl.export.graph_builder import GraphBuilder, Value
 from makemore_pl.export.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
 from makemore_pl.export.steps import Request, Tables, add_tables, has_limits
+from makemore_pl.model_info import Form
 
 FIRST = np.array([0])
 """The first axis."""

@@ -29,8 +29,9 @@ from makemore_pl.export.draw_graph import (
     add_weights,
     add_without_boundary,
 )
-from makemore_pl.export.forms import FoldedWeights, Form, add_all_logits, add_network
+from makemore_pl.export.forms import FoldedWeights, add_all_logits, add_network
 from makemore_pl.export.graph_builder import GraphBuilder, Value
+from makemore_pl.model_info import Form
 
 Tables = tuple[Value, Value, Value]
 """Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the

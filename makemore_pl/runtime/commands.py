@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from makemore_pl.errors import DataError, RequestError
-from makemore_pl.model_info import ModelInfo
+from makemore_pl.limits import file_size, require_memory
+from makemore_pl.model_info import MAX_LENGTH, ModelInfo
 from makemore_pl.runtime.engines import open_engine, resolve_model
 from makemore_pl.runtime.sampler import Sampler, TooFewNamesError
 from makemore_pl.runtime.scorer import Score, Scorer
 
 FORMATS = ("text", "json", "csv")
+NAME_BYTES_PER_BYTE = 40
+"""Memory of a list and a set of short names, for each byte of their file."""
 FEW_NAMES = 10_000
 """Up to so many names, opening a sampler takes longer than using it."""
 
@@ -200,7 +203,12 @@ def _describe(path: Path, info: ModelInfo) -> str:
         "verified": f"on {which} contexts, largest deviation {deviation:.1e}",
         "written by": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }
-    return "\n".join(f"{key + ':':<12} {value}" for key, value in rows.items())
+    return "\n".join(f"{key + ':':<12} {_printable(value)}" for key, value in rows.items())
+
+
+def _printable(text: str) -> str:
+    """Characters that a terminal would obey, not show, as escapes: a file may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _write_rows(form: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
@@ -220,9 +228,11 @@ def _write_rows(form: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, .
 
 def _read_names(path: Path) -> list[str]:
     """Names in a UTF-8 file, one per line, outer spaces and blank lines dropped."""
+    size = file_size(path, DataError)
+    require_memory(NAME_BYTES_PER_BYTE * size, f"{path}: {NAME_BYTES_PER_BYTE} × {size:,} bytes as names")
     try:
         with path.open(encoding="utf-8-sig") as file:
-            return list(_lines(file, str(path)))
+            return list(read_lines(file, str(path)))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
@@ -230,12 +240,17 @@ def _read_names(path: Path) -> list[str]:
 def _read_stdin() -> Iterator[str]:
     """The same from standard input, as the lines come; strictly UTF-8, whatever the locale says."""
     with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
-        yield from _lines(file, "standard input")
+        yield from read_lines(file, "standard input")
 
 
-def _lines(file: TextIO, source: str) -> Iterator[str]:
+def read_lines(file: TextIO, source: str) -> Iterator[str]:
+    number = 0
     try:
-        for line in file:
+        # Not line by line: without line ends, one line would be all of the file.
+        while line := file.readline(MAX_LENGTH + 2):
+            number += 1
+            if len(line.rstrip("\r\n")) > MAX_LENGTH:
+                raise DataError(f"{source}, line {number}: more than {MAX_LENGTH:,} characters")
             if name := line.strip():
                 yield name
     except UnicodeDecodeError as error:

@@ -4,7 +4,6 @@ Notation: n names, V vocabulary size, T block size, p prefix length. Every proba
 float64, so that a draw depends on the logits alone and not on the order of a float32 sum.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,10 @@ from makemore_pl.vocabulary import BOUNDARY
 
 NextLogits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
 """context int64 (n, T) -> logits (n, V), float32 or float64."""
+
+
+MAX_TEMPERATURE = 1e30
+"""Far beyond the one at which all characters are equally likely; a float32 holds it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,10 @@ class Decoding:
     min_length: int = 1
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise RequestError(f"temperature must be a number of at least 0, not {self.temperature}")
+        if not 0 <= self.temperature <= MAX_TEMPERATURE:
+            raise RequestError(
+                f"temperature must be at least 0 and at most {MAX_TEMPERATURE:.0e}, not {self.temperature}"
+            )
         if self.top_k < 0:
             raise RequestError(f"top-k must be at least 0, not {self.top_k}")
         if not 0 < self.top_p <= 1:
@@ -66,15 +71,16 @@ def draw(
     scores = logits.astype(np.float64)
     if length < decoding.min_length:
         scores[:, BOUNDARY] = -np.inf
-    if decoding.temperature == 0:
+    temperature = np.float32(decoding.temperature)  # the contract's
+    if temperature == 0:
         likeliest: NDArray[np.int64] = scores.argmax(axis=1)
         return likeliest
     if 0 < decoding.top_k < scores.shape[1]:
         kth_largest = -np.partition(-scores, decoding.top_k - 1, axis=1)[:, decoding.top_k - 1]
         scores[scores < kth_largest[:, None]] = -np.inf
-    # The contract's temperature is a float32. Shifted first: a tiny one then cannot overflow.
+    # Shifted first: a tiny temperature then cannot overflow.
     with np.errstate(over="ignore"):
-        scaled = (scores - scores.max(axis=1, keepdims=True)) / np.float64(np.float32(decoding.temperature))
+        scaled = (scores - scores.max(axis=1, keepdims=True)) / np.float64(temperature)
     weights = np.exp(scaled)  # (n, V), not yet normalised
     if decoding.top_p < 1:
         weights[weights < _nucleus_threshold(weights, np.float64(np.float32(decoding.top_p)))] = 0

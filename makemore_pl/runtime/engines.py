@@ -1,9 +1,10 @@
 """The two kinds of exported file behind one interface: names from uniform draws."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -12,10 +13,14 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError
 from makemore_pl.model_info import MODEL_FILE, SAMPLER_FILE, ModelInfo, newest_export
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
-from makemore_pl.runtime.session import expect_signature, open_session
+from makemore_pl.runtime.session import expect_signature, open_session, run_session
 
+NO_NUMBERS = "the model's file is damaged: its log-likelihoods are no numbers"
+"""What is said of a file whose weights are no numbers."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
+STEPWISE_ENTRIES = 1 << 21
+"""Entries of a matrix at a time, where names are drawn step by step: bounds memory in wide vocabularies."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 SAMPLER_INPUTS: dict[str, list[int | None]] = {
@@ -31,6 +36,10 @@ SAMPLER_OUTPUTS: dict[str, list[int | None]] = {
     "codepoints": [None, None],
     "log_prob": [None],
 }
+
+
+Part: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Code points (n, length), 0 after the end, and log-likelihoods (n,)."""
 
 
 class Engine(Protocol):
@@ -58,18 +67,27 @@ class NextCharacterModel:
         expect_signature(session, path, {"context": [None, info.block_size]}, {"logits": [None, vocab_size]})
         self.info = info
         self._session = session
+        self._path = path
         self._codepoints = info.vocabulary.token_codepoints
+        # Its matrices in NumPy, some of V and some of T columns, stay within 100 MiB or so.
+        self._rows = max(1, STEPWISE_ENTRIES // (vocab_size + info.block_size))
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, T) -> logits float32 (n, V)."""
-        logits: NDArray[np.float32] = self._session.run(["logits"], {"context": context})[0]
+        logits: NDArray[np.float32] = run_session(
+            self._session, self._path, ["logits"], {"context": context}
+        )[0]
         return logits
 
     def generate(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        tokens, log_prob = sample_stepwise(self.next_logits, self.info.block_size, uniforms, prefix, decoding)
-        return self._codepoints[tokens], log_prob
+        parts = []
+        for start in range(0, max(1, len(uniforms)), self._rows):
+            part = uniforms[start : start + self._rows]
+            tokens, log_prob = sample_stepwise(self.next_logits, self.info.block_size, part, prefix, decoding)
+            parts.append((self._codepoints[tokens], log_prob))
+        return _together(parts)
 
 
 class GraphSampler:
@@ -79,37 +97,30 @@ class GraphSampler:
         expect_signature(session, path, SAMPLER_INPUTS, SAMPLER_OUTPUTS)
         self.info = info
         self._session = session
+        self._path = path
 
     def generate(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        def run(part: NDArray[np.float32]) -> list[NDArray[Any]]:
-            outputs: list[NDArray[Any]] = self._session.run(
-                ["codepoints", "log_prob"], self._feeds(part, prefix, decoding)
-            )
-            return outputs
+        def run(part: NDArray[np.float32]) -> Part:
+            feeds = self._feeds(part, prefix, decoding)
+            codepoints, log_prob = run_session(self._session, self._path, ["codepoints", "log_prob"], feeds)
+            return codepoints, log_prob
 
         n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
         if n_parts <= 1:
-            codepoints, log_prob = run(uniforms)
-            return codepoints, log_prob
+            return run(uniforms)
         # ONNX Runtime lets go of Python's lock while it runs. A pool for this call alone: none of its threads
         # can be missing after a fork.
         with ThreadPoolExecutor(n_parts) as pool:
-            results = list(pool.map(run, np.array_split(uniforms, n_parts)))
-        longest = max(codepoints.shape[1] for codepoints, _ in results)
-        together = np.zeros((len(uniforms), longest), dtype=np.int32)
-        end = 0
-        for codepoints, _ in results:
-            start, end = end, end + len(codepoints)
-            together[start:end, : codepoints.shape[1]] = codepoints
-        return together, np.concatenate([log_prob for _, log_prob in results])
+            return _together(list(pool.map(run, np.array_split(uniforms, n_parts))))
 
     def generate_tokens(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The same as ids, int64 (n, length), 0 after the end."""
-        tokens, log_prob = self._session.run(["tokens", "log_prob"], self._feeds(uniforms, prefix, decoding))
+        feeds = self._feeds(uniforms, prefix, decoding)
+        tokens, log_prob = run_session(self._session, self._path, ["tokens", "log_prob"], feeds)
         return tokens, log_prob
 
     @staticmethod
@@ -120,10 +131,24 @@ class GraphSampler:
             "uniforms": uniforms,
             "prefix": prefix,
             "temperature": np.array(decoding.temperature, dtype=np.float32),
-            "top_k": np.array(decoding.top_k, dtype=np.int64),
+            "top_k": np.array(min(decoding.top_k, np.iinfo(np.int64).max), dtype=np.int64),
             "top_p": np.array(decoding.top_p, dtype=np.float32),
             "min_length": np.array(decoding.min_length, dtype=np.int64),
         }
+
+
+def _together(parts: Sequence[Part]) -> Part:
+    """The parts of one request, each as wide as its own longest name, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = sum(len(codepoints) for codepoints, _ in parts)
+    longest = max(codepoints.shape[1] for codepoints, _ in parts)
+    together = np.zeros((rows, longest), dtype=np.int32)
+    end = 0
+    for codepoints, _ in parts:
+        start, end = end, end + len(codepoints)
+        together[start:end, : codepoints.shape[1]] = codepoints
+    return together, np.concatenate([log_prob for _, log_prob in parts])
 
 
 def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphSampler:

@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.errors import RequestError
+from makemore_pl.errors import ModelFileError, RequestError
+from makemore_pl.limits import require_memory
+from makemore_pl.model_info import MAX_LENGTH
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.engines import open_engine, resolve_sampler
+from makemore_pl.runtime.engines import NO_NUMBERS, open_engine, resolve_sampler
 
 BATCH_DRAWS = 1 << 21
 """Uniforms drawn at a time: bounds the memory of one batch, whatever n is."""
 PATIENCE = 100_000
 """Draws in a row without an acceptable name after which a filtered request is given up."""
-MAX_LENGTH = 10_000
-"""Longest name that may be asked for, in characters."""
+BYTES_PER_NAME = 128
+"""A name in a list or set, with the list's or set's own share."""
 
 
 class Batch(NamedTuple):
@@ -82,7 +84,7 @@ class SampleOptions(Decoding):
             return None
         try:
             pattern = re.compile(self.match or "")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise RequestError(f"match: {self.match!r} is no regular expression ({error})") from error
         known = frozenset(self.novel or ())
         seen: set[str] = set()
@@ -140,7 +142,9 @@ class Sampler:
             RequestError: an option out of its range.
             VocabularyError: the prefix has a character that the model does not know.
             TooFewNamesError: the filters let too few names through; it holds those found.
+            MemoryLimitError: so many names are too many for a list; see `stream`.
         """
+        require_memory(n * BYTES_PER_NAME, f"{n:,} names of about {BYTES_PER_NAME} bytes")
         names = [name for batch in self.stream(n, **options) for name in batch.names]
         if len(names) < n:
             raise TooFewNamesError(n, len(names), names)
@@ -154,6 +158,10 @@ class Sampler:
         request = SampleOptions(**options)
         if n < 0:
             raise RequestError(f"the number of names must be at least 0, not {n}")
+        if request.unique:
+            require_memory(n * BYTES_PER_NAME, f"{n:,} different names of about {BYTES_PER_NAME} bytes")
+        v, p = len(self.info.vocabulary), len(request.prefix)
+        require_memory(24 * p * v, f"prefix: {p:,} characters × {v:,} log-likelihoods × 24 bytes")
         prefix = self.info.vocabulary.encode(request.prefix)
         return self._batches(n, prefix, request, request.name_filter())
 
@@ -172,6 +180,8 @@ class Sampler:
             # A row a name: a seed's first names are the same, however many are asked for.
             uniforms = generator.random((size, steps), dtype=np.float32)
             codepoints, log_probs = self._engine.generate(uniforms, prefix, request)
+            if np.isnan(log_probs).any():
+                raise ModelFileError(NO_NUMBERS)
             batch = Batch(to_text(codepoints), log_probs.tolist())
             if accept is not None:
                 kept = [i for i, name in enumerate(batch.names) if accept(name)][:missing]

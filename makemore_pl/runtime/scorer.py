@@ -3,16 +3,20 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import log_softmax
-from makemore_pl.runtime.engines import open_next_character_model, resolve_model
+from makemore_pl.runtime.engines import NO_NUMBERS, open_next_character_model, resolve_model
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_PER_BATCH = 8_192
+CHARACTERS_PER_BATCH = 1 << 20
+"""A batch of long names is full before it has so many names."""
+LOGITS_PER_CALL = 1 << 22
+"""Logits, and ids of contexts, computed at a time: bounds the memory of a wide vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,15 @@ class Scorer:
 
     def stream(self, names: Iterable[str]) -> Iterator[Score]:
         """The same, lazily, in memory that does not grow with the number of names."""
-        iterator = iter(names)
-        while batch := list(islice(iterator, NAMES_PER_BATCH)):
-            yield from self._score_batch(batch)
+        batch: list[str] = []
+        n_characters = 0
+        for name in names:
+            batch.append(name)
+            n_characters += len(name)
+            if len(batch) == NAMES_PER_BATCH or n_characters >= CHARACTERS_PER_BATCH:
+                yield from self._score_batch(batch)
+                batch, n_characters = [], 0
+        yield from self._score_batch(batch)
 
     def _score_batch(self, names: list[str]) -> Iterator[Score]:
         known = set(self.info.characters)
@@ -88,8 +98,14 @@ class Scorer:
         row[at] = ids
         targets = np.sort(np.concatenate([at, ends]))
         windows = np.lib.stride_tricks.sliding_window_view(row, block_size)
-        log_prob = log_softmax(self._model.next_logits(windows[targets - block_size]))  # (N, T) -> (N, V)
-        drawn = log_prob[np.arange(len(targets)), row[targets]]
+        drawn = np.empty(len(targets))
+        step = max(1, LOGITS_PER_CALL // (len(self.info.vocabulary) + block_size))
+        for start in range(0, len(targets), step):
+            some = targets[start : start + step]
+            log_prob = log_softmax(self._model.next_logits(windows[some - block_size]))  # (N, T) -> (N, V)
+            drawn[start : start + step] = log_prob[np.arange(len(some)), row[some]]
+        if np.isnan(drawn).any():
+            raise ModelFileError(NO_NUMBERS)
         starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
         totals: list[float] = np.add.reduceat(drawn, starts).tolist()
         return totals

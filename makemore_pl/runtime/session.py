@@ -1,11 +1,15 @@
 """Opening an exported file: one place for the session options and for what can be wrong with a file."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
+from makemore_pl.limits import file_size, require_memory
+from makemore_pl.runtime.operators import expect_known_operators
 
 MAX_FILE_BYTES = 1 << 30
 """A larger file is refused: the largest that this project writes is far below 1 GiB."""
@@ -39,24 +43,40 @@ def open_session(path: Path, prepare: bool = True) -> ort.InferenceSession:
         prepare: see `session_options`.
 
     Raises:
-        ModelFileError: the file is missing, too large, or no valid model.
+        ModelFileError: the file is missing, too large, no valid model, or made of operators that this project
+            does not write.
+        MemoryLimitError: the file would take too much memory.
     """
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}") from error
-    if not path.is_file():
-        raise ModelFileError(f"{path}: not a file")
+    size = file_size(path, ModelFileError)
     if size > MAX_FILE_BYTES:
         raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
+    # The bytes, the parsed file, and the session's own copy.
+    require_memory(3 * size, f"{path}: 3 × {size:,} bytes")
     try:
-        # Bytes, not the path: ONNX Runtime then has no folder to look for external data in.
-        content, options = path.read_bytes(), session_options(prepare)
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}") from error
+    expect_known_operators(content, path)
+    try:
+        # Bytes, not the path: ONNX Runtime then has no folder to look for external data in.
+        return ort.InferenceSession(content, session_options(prepare), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many unrelated types
         raise ModelFileError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+
+
+def run_session(
+    session: ort.InferenceSession, path: Path, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Compute `outputs`.
+
+    Raises:
+        ModelFileError: the file's graph fails, which none of this project does.
+    """
+    try:
+        results: list[NDArray[Any]] = session.run(outputs, feeds)
+    except Exception as error:  # ONNX Runtime raises many unrelated types
+        raise ModelFileError(f"{path}: cannot be computed ({_first_line(error)})") from error
+    return results
 
 
 def expect_signature(

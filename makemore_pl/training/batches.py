@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from makemore_pl.limits import require_memory
 from makemore_pl.training.merging import Merged, merge, unmerged
 from makemore_pl.vocabulary import BOUNDARY
 
@@ -21,6 +22,8 @@ Windows = tuple[Tensor, Tensor]
 
 STRETCH = 1 << 20
 """Most examples that are gathered at once."""
+ROW_BYTES = 330
+"""Most that an example takes besides its context: places, order, target, weight; sorting takes most of it."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ class BatchLoader:
         seed: of the shuffling, the same on every rank; None for no shuffling.
         rank: this process.
         world_size: number of processes; each takes its share of every batch.
+
+    Raises:
+        MemoryLimitError: a stretch would take too much.
     """
 
     def __init__(
@@ -133,6 +139,9 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.n_stretches = -(-len(stream) // STRETCH)
+        n = min(len(stream), STRETCH)
+        each = block_size * (8 + 2 * stream.element_size()) + ROW_BYTES
+        require_memory(n * each, f"contexts: {n:,} examples × {each:,} bytes")
         self.first_stretch = self._gather(0)  # kept: of most lists it is all
         # The same number for all stretches, which are alike.
         self.batches_of_stretch = -(-len(self.first_stretch) // batch_size)

@@ -4,7 +4,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from makemore_pl.export.export import Export, FormChoice, export_checkpoint
+from makemore_pl.export.export import Export, FormChoice, expect_exportable, export_checkpoint
+from makemore_pl.training.module import LitBatchNormMLP
 
 
 class ExportAfterFit(Callback):
@@ -19,6 +20,11 @@ class ExportAfterFit(Callback):
         self.form = form
         self.enabled = enabled
         self.export: Export | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises RequestError for a network too large to be exported."""
+        if self.enabled and stage == "fit" and isinstance(pl_module, LitBatchNormMLP):
+            expect_exportable(pl_module.net)
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

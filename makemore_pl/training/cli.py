@@ -3,6 +3,7 @@
 import argparse
 import csv
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,18 +15,28 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from makemore_pl.errors import MakemoreError, RequestError
+from makemore_pl.limits import require_memory
 from makemore_pl.model_info import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
+from makemore_pl.training.guard import Progress, check_options, explained, refusal
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.lr_find import SweepTrainer
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
 from makemore_pl.training.recalibration import RecalibrateBatchNorm
-from makemore_pl.training.runs import BEST, LAST, claim_run, confirm_run, release_run, resolve_checkpoint
+from makemore_pl.training.runs import (
+    BEST,
+    LAST,
+    claim_run,
+    confirm_run,
+    hold_run,
+    release_run,
+    resolve_checkpoint,
+)
 from makemore_pl.vocabulary import BOUNDARY
 
 LR_FIND = "lr_find"
@@ -63,18 +74,21 @@ class MakemoreCLI(LightningCLI):
                 f"{command}: --ckpt_path is needed: a checkpoint of 'makemore fit', or best, or last"
             )
         self.run_folder: Path | None = None
-        super().__init__(
-            LitBatchNormMLP,
-            NamesDataModule,
-            trainer_class=SweepTrainer if command == LR_FIND else Trainer,
-            save_config_callback=SaveConfigCallback if command == "fit" else None,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"num_sanity_val_steps": 0},
-            seed_everything_default=42,
-            parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
-            load_from_checkpoint_support=False,
-            args=[command, *args],
-        )
+        self.made_folder = False  # whether this process has made the run's folder, and may take it back
+        self.progress = Progress()
+        with ExitStack() as self.held:  # what is held until the command has ended
+            super().__init__(
+                LitBatchNormMLP,
+                NamesDataModule,
+                trainer_class=SweepTrainer if command == LR_FIND else Trainer,
+                save_config_callback=SaveConfigCallback if command == "fit" else None,
+                save_config_kwargs={"overwrite": True},
+                trainer_defaults={"num_sanity_val_steps": 0, "callbacks": [self.progress]},
+                seed_everything_default=42,
+                parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
+                load_from_checkpoint_support=False,
+                args=[command, *args],
+            )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there a staticmethod
         """The one command that is run: building the parsers of all four takes seconds."""
@@ -117,6 +131,7 @@ class MakemoreCLI(LightningCLI):
         assert isinstance(args, list)
         self._parser(self.command).prog = f"makemore {self.command.replace('_', '-')}"  # in its help
         self.config = parser.parse_args(args)
+        check_options(self.config[self.command].seed_everything, self.config[self.command].trainer)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint's arguments are defaults here, which the command line may change."""
@@ -130,16 +145,12 @@ class MakemoreCLI(LightningCLI):
             options["weights_only"] = True
 
     def instantiate_classes(self) -> None:
+        """Data, model, optimiser and Trainer; values that one of them refuses are the user's."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            # What a callback of ours refuses comes wrapped in all that the parser has tried.
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, MakemoreError):
-                cause = cause.__cause__ or cause.__context__
-            if cause is None:
-                raise
-            raise cause from error
+        except (MakemoreError, MisconfigurationException, TypeError, ValueError) as error:
+            self._release_run()
+            raise refusal(self.command, error) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
@@ -149,9 +160,9 @@ class MakemoreCLI(LightningCLI):
             kwargs = {"callbacks": [*callbacks, RecalibrateBatchNorm()], **kwargs}
         if self.command == LR_FIND:
             # As long as the sweep takes; the weights are put aside in a folder that goes with it.
-            self.work_folder = TemporaryDirectory(prefix="makemore-")
+            work_folder = self.held.enter_context(TemporaryDirectory(prefix="makemore-"))
             lengths = {"max_epochs": -1, "max_steps": self.config.lr_find.steps}
-            kwargs = {"default_root_dir": self.work_folder.name, **lengths, **kwargs}
+            kwargs = {"default_root_dir": work_folder, **lengths, **kwargs}
         if self.command != "fit":
             kwargs = {"logger": False, "enable_checkpointing": False, **kwargs}
         elif not config.get("fast_dev_run"):
@@ -163,24 +174,35 @@ class MakemoreCLI(LightningCLI):
             checkpoints.dirpath = checkpoints.dirpath or str(self.run_folder)
         else:
             self._get(self.config_init, "checkpoint").save_last = False
-        try:
-            trainer = super().instantiate_trainer(**{**training_length(config), **kwargs})
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            if self.run_folder is not None and not any(self.run_folder.iterdir()):
-                release_run(self.run_folder)
-            raise RequestError(f"trainer: {error}") from error
-        if self.run_folder is not None:
-            confirm_run(self.run_folder)
-        return trainer
+        return super().instantiate_trainer(**{**training_length(config), **kwargs})
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; an interruption by Ctrl-C says how to go on."""
+        """Train; an interruption by Ctrl-C says how to go on. A run that fails before its first checkpoint
+        leaves nothing, and what it was to replace stays.
+        """
         try:
-            self.trainer.fit(**kwargs)
+            with explained(self.command, self.progress, self.source):
+                self.trainer.fit(**kwargs)
         except SystemExit as end:  # what Lightning makes of Ctrl-C, after it has shut down in order
             last = (self.run_folder or Path()) / f"{LAST}.ckpt"
             go_on = f"; go on with --run {last.parent.name} --ckpt_path {LAST}" if last.is_file() else ""
+            if not self._has_checkpoint():
+                self._release_run()
             raise InterruptedFit(f"interrupted in epoch {self.trainer.current_epoch}{go_on}") from end
+        except Exception:
+            if not self._has_checkpoint():
+                self._release_run()
+            raise
+        if self.run_folder is not None:
+            confirm_run(self.run_folder)
+
+    def validate(self, **kwargs: Any) -> None:
+        with explained(self.command, self.progress, self.source):
+            self.trainer.validate(**kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        with explained(self.command, self.progress, self.source):
+            self.trainer.test(**kwargs)
 
     def after_fit(self) -> None:
         """Figures of the best checkpoint, where everything lies, and names from the exported file."""
@@ -209,7 +231,7 @@ class MakemoreCLI(LightningCLI):
     def lr_find(self, steps: int, **kwargs: Any) -> None:
         """Sweep, and print what it suggests."""
         assert isinstance(self.trainer, SweepTrainer)
-        with self.work_folder:
+        with explained(self.command, self.progress, self.source):
             sweep = self.trainer.lr_find(steps=steps, **kwargs)
         if not self.trainer.is_global_zero:
             return
@@ -226,7 +248,12 @@ class MakemoreCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
-        log_probs = torch.cat(self.trainer.predict(**kwargs)).float()  # type: ignore[arg-type]
+        n, v = len(self.datamodule.corpus.streams["test"]), self.datamodule.vocab_size
+        # The Trainer keeps them all until the end, and they are copied once.
+        require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
+        with explained(self.command, self.progress, self.source):
+            outputs = self.trainer.predict(**kwargs)
+        log_probs = torch.cat(outputs).float()  # type: ignore[arg-type]
         contexts, targets = self.datamodule.examples("test")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("context", "next", "probability", "likeliest"))
@@ -237,17 +264,30 @@ class MakemoreCLI(LightningCLI):
             probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
             writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
 
+    def _has_checkpoint(self) -> bool:
+        callbacks = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        return any(Path(c.last_model_path).is_file() or Path(c.best_model_path).is_file() for c in callbacks)
+
+    def _release_run(self) -> None:
+        """Take back the folder that `_claim_run` has made, and put back what it replaced."""
+        if self.made_folder and self.run_folder is not None:
+            release_run(self.run_folder)
+
     def _claim_run(self) -> Path:
         """The run's folder: a new one, or the one of the checkpoint that training goes on from."""
         options = self.config[self.command]
         if self.source is not None:
             folder = self.source.path.parent
             if options.run is None or folder == RUNS_DIR / options.run:
+                if is_rank_zero():
+                    hold_run(self.held, folder)
                 return folder
         list_name = self.datamodule.list.name
         if not is_rank_zero():
             return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
-        return claim_run(options.run, list_name, overwrite=options.overwrite)
+        folder = claim_run(self.held, options.run, list_name, overwrite=options.overwrite)
+        self.made_folder = True
+        return folder
 
 
 def training_length(trainer: dict[str, Any]) -> dict[str, Any]:
@@ -270,10 +310,13 @@ def training_length(trainer: dict[str, Any]) -> dict[str, Any]:
 
 def _named_checkpoint(args: list[str]) -> Checkpoint | None:
     """The checkpoint that the command line names, read before its other options are parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--ckpt_path")
     parser.add_argument("--run")
-    options, _ = parser.parse_known_args(args)
+    try:
+        options, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise RequestError(str(error)) from error
     if options.ckpt_path in (None, "null"):
         return None
     return read_checkpoint(resolve_checkpoint(options.ckpt_path, options.run))

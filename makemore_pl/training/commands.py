@@ -2,8 +2,6 @@
 
 import logging
 import warnings
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -11,9 +9,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+from makemore_pl.limits import out_of_memory
 from makemore_pl.training.cli import MakemoreCLI
-
-CONFIGS = Path(__file__).parents[1] / "configs"
+from makemore_pl.training.configs import find_config
+from makemore_pl.training.guard import is_out_of_memory
 
 
 def run(command: str, args: list[str]) -> int:
@@ -37,11 +36,15 @@ def run(command: str, args: list[str]) -> int:
             _verify(args)
         else:
             method = command.replace("-", "_")  # of a Trainer
-            MakemoreCLI(method, [_shipped_config(before, arg) for before, arg in pairwise(["", *args])])
+            MakemoreCLI(method, _with_config_files(args))
     except ArgumentError as error:
         raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:
         raise RequestError(f"{command}: {error}") from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory() from error
+        raise
     return 0
 
 
@@ -74,13 +77,18 @@ def _verify(args: list[str]) -> None:
     print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")
 
 
-def _shipped_config(previous: str, arg: str) -> str:
-    """`--config deep` means the shipped configs/deep.yaml, unless there is a file of that name here."""
-    if previous in ("-c", "--config") and not Path(arg).exists():
-        shipped = CONFIGS / f"{arg}.yaml"
-        if Path(arg).name == arg and shipped.is_file():
-            return str(shipped)
-    return arg
+def _with_config_files(args: list[str]) -> list[str]:
+    """The command line with `--config deep` as the path of a file that has been looked at."""
+    found = list(args)
+    for i, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if option not in ("-c", "--config"):
+            continue
+        if equals:
+            found[i] = f"{option}={find_config(value)}"
+        elif i + 1 < len(args):
+            found[i + 1] = find_config(args[i + 1])
+    return found
 
 
 NEWS = (

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from makemore_pl.limits import require_memory
 from makemore_pl.training.corpus import SPLITS, Corpus, build_corpus
 from makemore_pl.training.lists import NameList, cache_dir
 from makemore_pl.vocabulary import Vocabulary
 
 CACHED_FROM = 1 << 22
 """Lists of at least so many bytes are cached; smaller ones take less than a second to encode."""
+BYTES_PER_BYTE = 30
+"""Most memory taken while a list is encoded, for each of its bytes: that of very short names."""
 FORMAT = 1
 """Raised whenever the same list would give other streams."""
 
@@ -32,12 +35,18 @@ def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
 
     Raises:
         DataError: as `build_corpus`.
+        MemoryLimitError: to build it would take too much.
     """
 
+    size = names.file.stat().st_size
+
     def build() -> Corpus:
+        require_memory(
+            BYTES_PER_BYTE * size, f"{names.file}: {size:,} bytes × {BYTES_PER_BYTE} as streams of ids"
+        )
         return build_corpus(names.blocks(), dedupe=dedupe, seed=seed, source=str(names.file))
 
-    if names.file.stat().st_size < CACHED_FROM:
+    if size < CACHED_FROM:
         return build()
     key = hashlib.sha256(f"{FORMAT} {names.sha256} {dedupe} {seed}".encode()).hexdigest()[:32]
     folder = cache_dir() / "corpora" / key

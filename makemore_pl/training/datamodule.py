@@ -6,6 +6,7 @@ import lightning as L
 import torch
 
 from makemore_pl.errors import CheckpointError, DataError
+from makemore_pl.limits import require_memory
 from makemore_pl.training.batches import BatchLoader, Windows, windows
 from makemore_pl.training.corpus_cache import open_corpus
 from makemore_pl.training.lists import find_list
@@ -76,8 +77,15 @@ class NamesDataModule(L.LightningDataModule):
         return len(self.vocabulary)
 
     def examples(self, split: str) -> Windows:
-        """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order."""
+        """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order.
+
+        Raises:
+            MemoryLimitError: the contexts would take too much.
+        """
         stream = torch.from_numpy(self.corpus.streams[split])
+        n, t = len(stream), self.block_size
+        each = t * (8 + stream.element_size()) + 40  # int64 and as in the stream; places of the examples
+        require_memory(n * each, f"contexts: {n:,} examples × {each:,} bytes")
         contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
         return contexts.long(), targets.long()
 

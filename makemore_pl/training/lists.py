@@ -14,6 +14,7 @@ from typing import BinaryIO
 from rich.progress import wrap_file
 
 from makemore_pl.errors import DataError
+from makemore_pl.limits import file_size
 
 DEFAULT_LIST = "names"
 """Name of the shipped list: US first names of 2017, see data/README.md."""
@@ -62,8 +63,7 @@ def find_list(path: str) -> NameList:
         DataError: the file cannot be had.
     """
     file = resolve_list(path)
-    if file.exists() and not file.is_file():
-        raise DataError(f"{file}: not a file")  # a folder, or a pipe: a list is read twice
+    file_size(file, DataError)  # no pipe: a list is read twice
     try:
         with file.open("rb") as content:
             digest = hashlib.sha256()
@@ -71,7 +71,9 @@ def find_list(path: str) -> NameList:
                 digest.update(block)
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from error
-    return NameList(path if path in (DEFAULT_LIST, MAKEMORE_LIST) else file.stem, file, digest.hexdigest())
+    # A file's name may be bytes that are no text.
+    stem = file.stem.encode("utf-8", "replace").decode()
+    return NameList(path if path in (DEFAULT_LIST, MAKEMORE_LIST) else stem, file, digest.hexdigest())
 
 
 def resolve_list(path: str) -> Path:

@@ -87,6 +87,11 @@ class Sweep:
 class SweepTrainer(L.Trainer):
     """A Trainer that can sweep learning rates; for that alone, with no schedule, logger or checkpoint."""
 
+    @property
+    def enable_validation(self) -> bool:
+        """Never: the losses of training are all that counts, and in the end the network may have diverged."""
+        return False
+
     def lr_find(
         self,
         model: L.LightningModule,

@@ -8,7 +8,11 @@ from collections import OrderedDict
 from torch import Generator, Tensor, nn
 
 from makemore_pl.errors import RequestError
+from makemore_pl.limits import require_memory
 from makemore_pl.training.initialisation import Scheme, initialise
+
+LAYER_BYTES = 16 << 10
+"""What a hidden layer takes besides its weights: some Python objects."""
 
 
 class BatchNormMLP(nn.Module):
@@ -35,7 +39,8 @@ class BatchNormMLP(nn.Module):
         init_seed: seed of the initial weights; None: PyTorch's global generator.
 
     Raises:
-        RequestError: a size or share out of its range.
+        RequestError: a size, share or seed out of its range.
+        MemoryLimitError: sizes that make more weights than there is memory for.
     """
 
     def __init__(
@@ -64,10 +69,13 @@ class BatchNormMLP(nn.Module):
         ):
             if size < 1:
                 raise RequestError(f"model.{name} must be at least 1, not {size}")
+        _require_memory(vocab_size, block_size, n_embd, n_hidden, n_layers)
         if not 0 <= dropout < 1:
             raise RequestError(f"model.dropout must be at least 0 and below 1, not {dropout}")
         if not 0 < momentum <= 1:
             raise RequestError(f"model.momentum must be above 0 and at most 1, not {momentum}")
+        if init_seed is not None and not -(1 << 63) <= init_seed < 1 << 64:
+            raise RequestError(f"model.init_seed must fit 64 bits, not {init_seed}")
         self.vocab_size = vocab_size
         self.block_size = block_size
         self.n_embd = n_embd
@@ -114,3 +122,13 @@ class BatchNormMLP(nn.Module):
     def n_parameters(self) -> int:
         """Trainable parameters. Running statistics are not among them."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _require_memory(v: int, t: int, c: int, h: int, n_layers: int) -> None:
+    """Estimate what the weights take, with the numbers that they are drawn from."""
+    n_weights = v * c + t * c * h + (n_layers - 1) * h * h + h * v
+    require_memory(
+        8 * n_weights + LAYER_BYTES * n_layers,
+        f"model: {v:,}×{c:,} + {t:,}×{c:,}×{h:,} + {n_layers - 1:,}×{h:,}×{h:,} + {h:,}×{v:,} "
+        f"= {n_weights:,} weights × 8 bytes + {n_layers:,} layers × {LAYER_BYTES:,} bytes",
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from makemore_pl.errors import RequestError
+from makemore_pl.limits import require_memory
 from makemore_pl.training.batches import Batch
 from makemore_pl.training.model import BatchNormMLP
 
@@ -65,9 +66,10 @@ class LitBatchNormMLP(L.LightningModule):
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        # Exact: a sum over all examples of all batches and ranks, divided once.
-        self.val_nll = MeanMetric()
-        self.test_nll = MeanMetric()
+        # Exact: a sum over all examples of all batches and ranks, divided once. NaN stays NaN: by default it
+        # would be left out, and the mean of the rest look like a result.
+        self.val_nll = MeanMetric(nan_strategy="disable")
+        self.test_nll = MeanMetric(nan_strategy="disable")
         for metric in (self.val_nll, self.test_nll):
             metric.set_dtype(torch.float64)
 
@@ -81,6 +83,8 @@ class LitBatchNormMLP(L.LightningModule):
             raise RequestError(
                 "BatchNorm cannot train on a batch of 1 context; choose a larger data.batch_size"
             )
+        if batch_idx == 0:
+            self._require_memory(len(batch), training=True)
         log_probs = self.net(batch.contexts).log_softmax(dim=1)  # (B, V)
         loss = batch.nll(log_probs) / batch.mean_weight
         if self.label_smoothing:
@@ -91,13 +95,13 @@ class LitBatchNormMLP(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_nll)
+        self._evaluate(batch, batch_idx, self.val_nll)
 
     def on_validation_epoch_end(self) -> None:
         self._log_figures("val", self.val_nll)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_nll)
+        self._evaluate(batch, batch_idx, self.test_nll)
 
     def on_test_epoch_end(self) -> None:
         self._log_figures("test", self.test_nll)
@@ -128,13 +132,28 @@ class LitBatchNormMLP(L.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         return every > 0 and (self.global_step + 1) % every == 0
 
-    def _evaluate(self, batch: Batch, nll: MeanMetric) -> None:
+    def _evaluate(self, batch: Batch, batch_idx: int, nll: MeanMetric) -> None:
+        if batch_idx == 0:
+            self._require_memory(len(batch), training=False)
         n_examples = batch.weights.double().sum()
         nll.update(batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples, n_examples)
+
+    def _require_memory(self, batch: int, *, training: bool) -> None:
+        """Estimate what a step takes: ids, activations, their gradients; and AdamW's state with gradients."""
+        net = self.net
+        kept = 6 * net.n_layers if training else 3  # tensors (B, H) alive at a time
+        each = 8 * net.block_size * (1 + net.n_embd) + 4 * kept * net.n_hidden + 16 * net.vocab_size
+        n_parameters = net.n_parameters if training else 0
+        require_memory(
+            batch * each + 12 * n_parameters,
+            f"a step: {batch:,} examples × {each:,} bytes + {n_parameters:,} parameters × 12 bytes",
+        )
 
     def _log_figures(self, stage: str, metric: MeanMetric) -> None:
         nll = metric.compute()
         metric.reset()
+        if not nll.isfinite():
+            raise RequestError(f"{stage}/nll is {nll:g}: training has diverged; try a lower model.lr")
         # compute() has summed over the ranks: all have the same figures, so that syncing changes nothing.
         self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
         self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)

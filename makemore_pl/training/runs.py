@@ -1,76 +1,109 @@
 """Where a run's files go: one folder under checkpoints/ for each run."""
 
+import os
 import shutil
+from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 
 from makemore_pl.errors import RequestError
 from makemore_pl.model_info import RUNS_DIR
+from makemore_pl.training.locks import HeldError, hold
 
 BEST = "best"
 LAST = "last"
 
 
-def claim_run(name: str | None, list_name: str, *, overwrite: bool = False) -> Path:
-    """Make a new run's folder.
+def claim_run(held: ExitStack, name: str | None, list_name: str, *, overwrite: bool = False) -> Path:
+    """Make a new run's folder, and hold it against other processes.
 
     Args:
+        held: lets go of the folder when it is closed.
         name: of the run; None takes the list's name, numbered if that is taken.
         list_name: name of the training list.
         overwrite: put the folder of an earlier run of that name aside, until `confirm_run`.
 
     Raises:
-        RequestError: the name is taken or no folder's name, or the folder cannot be made.
+        RequestError: the name is taken or no folder's name, another process is at work in the folder, or it
+            cannot be made.
     """
+    try:
+        RUNS_DIR.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise RequestError(f"{RUNS_DIR} is a file; a folder of that name is needed") from None
+    except OSError as error:
+        raise RequestError(f"{RUNS_DIR}: cannot be made ({error.strerror})") from error
+    held.callback(_remove_if_empty, RUNS_DIR)
     if name is None:
-        stem = list_name or "run"
-        candidates = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 1_000_000))
-        # mkdir fails where the folder exists: two runs started at once can't get the same one.
-        return next(folder for folder in map(_make, candidates) if folder is not None)
+        return _claim_unused(held, list_name or "run")
     if Path(name).name != name or name in ("", ".", ".."):
         raise RequestError(f"run: {name!r} is no name for a folder below {RUNS_DIR}/")
-    if overwrite and (RUNS_DIR / name).is_dir():
-        shutil.rmtree(_replaced(RUNS_DIR / name), ignore_errors=True)
-        (RUNS_DIR / name).rename(_replaced(RUNS_DIR / name))
-    folder = _make(name)
-    if folder is None:
+    folder = RUNS_DIR / name
+    hold_run(held, folder)
+    if overwrite and folder.is_dir():
+        shutil.rmtree(_replaced(folder), ignore_errors=True)
+        folder.rename(_replaced(folder))
+    if not _make(folder):
         raise RequestError(
-            f"run: {RUNS_DIR / name} exists; choose another name, or add --overwrite true, "
-            f"or go on with it by --ckpt_path {RUNS_DIR / name / LAST}.ckpt"
+            f"run: {folder} exists; choose another name, or add --overwrite true, "
+            f"or go on with it by --ckpt_path {folder / LAST}.ckpt"
         )
     return folder
 
 
+def _claim_unused(held: ExitStack, stem: str) -> Path:
+    """The first of `stem`, `stem-2`, `stem-3` … that neither exists nor is being made."""
+    for i in count(1):
+        folder = RUNS_DIR / (stem if i == 1 else f"{stem}-{i}")
+        with ExitStack() as attempt, suppress(HeldError):
+            hold_run(attempt, folder)
+            if _make(folder):
+                held.enter_context(attempt.pop_all())
+                return folder
+    raise AssertionError("there is always another number")
+
+
+def hold_run(held: ExitStack, folder: Path) -> None:
+    """Hold a run's folder until `held` is closed, or the process ends.
+
+    Raises:
+        HeldError: another process is at work in it.
+    """
+    # Beside the folder, which may be put aside; inside where a volume has been mounted as the folder, say.
+    place = folder.parent if os.access(folder.parent, os.W_OK) else folder
+    held.enter_context(hold(place / f".{folder.name}.lock", wait=0, what=folder))
+
+
 def confirm_run(folder: Path) -> None:
-    """The new run begins: delete the one that it replaces, if any."""
+    """The new run is there: delete the one that it replaces, if any."""
     shutil.rmtree(_replaced(folder), ignore_errors=True)
 
 
 def release_run(folder: Path) -> None:
-    """The new run cannot begin: take back its empty folder, and put what it was to replace in place again."""
-    folder.rmdir()
+    """The new run cannot begin: take back its folder, and put what it was to replace in place again."""
+    shutil.rmtree(folder)
     if _replaced(folder).is_dir():
         _replaced(folder).rename(folder)
-    elif not any(RUNS_DIR.iterdir()):
-        RUNS_DIR.rmdir()
 
 
 def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
-def _make(name: str) -> Path | None:
-    """The new folder, or None where it exists."""
-    folder = RUNS_DIR / name
+def _make(folder: Path) -> bool:
+    """Make a folder; False where it exists."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
     except FileExistsError:
-        if not RUNS_DIR.is_dir():
-            raise RequestError(f"{RUNS_DIR} is a file; a folder of that name is needed") from None
-        return None
+        return False
     except OSError as error:
         raise RequestError(f"{folder}: cannot be made ({error.strerror})") from error
-    return folder
+    return True
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def resolve_checkpoint(path: str, run: str | None) -> Path:

@@ -1,0 +1,101 @@
+"""What goes wrong before anything is trained: options and checkpoints that end in errors inside Lightning."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from makemore_pl.errors import CheckpointError, MakemoreError, RequestError
+from makemore_pl.limits import in_words, require_memory
+from makemore_pl.training.checkpoint import Checkpoint
+
+PROCESS_BYTES = 300 << 20
+"""What a process with PyTorch and Lightning takes before it has any data."""
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "gradient_clip_val": 0,
+}
+"""Least values of those of Lightning's options that it does not check itself."""
+
+
+class Progress(Callback):
+    """How far the Trainer has come, to tell what an error means."""
+
+    def __init__(self) -> None:
+        self.started = False  # data, model and checkpoint have been loaded
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = True
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+def check_options(seed: bool | int | None, trainer: Any) -> None:
+    """Refuse values of Lightning's options that would end in a traceback, or take all memory.
+
+    Args:
+        seed: `seed_everything`.
+        trainer: the Trainer's options.
+
+    Raises:
+        RequestError, MemoryLimitError: for such a value.
+    """
+    if seed is not None and not 0 <= seed < 1 << 32:
+        raise RequestError(f"seed_everything must be from 0 to {(1 << 32) - 1:,}, not {seed}")
+    for name, least in LEAST.items():
+        value = trainer[name]
+        if value is not None and value < least:
+            raise RequestError(f"trainer.{name} must be at least {least}, not {value}")
+    interval = trainer.val_check_interval
+    if isinstance(interval, int | float) and interval <= 0:
+        raise RequestError(f"trainer.val_check_interval must be above 0, not {interval}")
+    devices = str(trainer.devices)
+    if devices.isdecimal():
+        require_memory(
+            int(devices) * PROCESS_BYTES, f"trainer.devices: {devices} processes × {in_words(PROCESS_BYTES)}"
+        )
+
+
+@contextmanager
+def explained(command: str, progress: Progress, source: Checkpoint | None) -> Iterator[None]:
+    """Show errors before anything is computed as what they are: the checkpoint's fault, or an option's.
+
+    Args:
+        command: the program's.
+        progress: how far the Trainer has come.
+        source: the checkpoint that is gone on with.
+
+    Raises:
+        CheckpointError, RequestError: instead of what Lightning and PyTorch raise.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        if progress.started or is_out_of_memory(error):
+            raise
+        if source is not None:
+            reason = f"{type(error).__name__}: {str(error)[:300]}"
+            raise CheckpointError(f"{source.path}: cannot be gone on with ({reason})") from error
+        if isinstance(error, TypeError | ValueError):
+            raise RequestError(f"{command}: {error}") from error
+        raise
+
+
+def refusal(command: str, error: Exception) -> MakemoreError:
+    """What an error of the parser, or of a class that it has made, means to the user."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MakemoreError):  # a callback's, say: wrapped in all that the parser has tried
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return RequestError(f"{command}: {error}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch could not have memory, on the GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
