@@ -1,4 +1,4 @@
-"""The training half's commands: LightningCLI's four, `export` and `verify`."""
+"""The training half's commands: LightningCLI's, `export`, `verify` and `report`."""
 
 import logging
 import warnings
@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+from makemore_pl.report.page import write_report
 from makemore_pl.training.cli import MakemoreCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -20,7 +21,7 @@ def run(command: str, args: list[str]) -> int:
     """Run one of the training commands.
 
     Args:
-        command: fit, validate, test, predict, lr-find, export or verify.
+        command: fit, validate, test, predict, lr-find, export, verify or report.
         args: its options.
 
     Returns:
@@ -35,6 +36,8 @@ def run(command: str, args: list[str]) -> int:
             _export(args)
         elif command == "verify":
             _verify(args)
+        elif command == "report":
+            _report(args)
         else:
             method = command.replace("-", "_")  # of a Trainer
             MakemoreCLI(method, [_shipped_config(before, arg) for before, arg in pairwise(["", *args])])
@@ -72,6 +75,28 @@ def _verify(args: list[str]) -> None:
     parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
     options: Any = parser.parse_args(args)
     print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")
+
+
+def _report(args: list[str]) -> None:
+    parser = ArgumentParser(
+        prog="makemore report",
+        description="Write one HTML page that shows what a checkpoint has learned, and how.",
+        exit_on_error=False,
+    )
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=str,
+        metavar="FILE",
+        help="the page; report.html beside the checkpoint if left out",
+    )
+    parser.add_argument(
+        "--list", type=str, metavar="FILE", help="the training list, where it lies elsewhere than in training"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the names that it makes up")
+    options: Any = parser.parse_args(args)
+    print(write_report(options.checkpoint, options.output, names=options.list, seed=options.seed))
 
 
 def _shipped_config(previous: str, arg: str) -> str:
