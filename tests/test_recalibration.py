@@ -8,12 +8,13 @@ from test_module import trainer
 from torch import Tensor, nn
 
 from makemore_pl.errors import RequestError
+from makemore_pl.training import recalibration
 from makemore_pl.training.batches import BatchLoader
 from makemore_pl.training.checkpoint import read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP
-from makemore_pl.training.recalibration import RecalibrateBatchNorm, recalibrate
+from makemore_pl.training.recalibration import RecalibrateBatchNorm, different_contexts, recalibrate
 
 NETWORKS = {
     "one layer": {"n_hidden": 20},
@@ -84,26 +85,48 @@ def test_ranks_together_find_what_one_finds(data: NamesDataModule) -> None:
     contexts, targets = (torch.from_numpy(array) for array in data.windows("train"))
     whole = BatchNormMLP(data.vocab_size, data.block_size, n_hidden=20, init_seed=1)
     shared = BatchNormMLP(data.vocab_size, data.block_size, n_hidden=20, init_seed=1)
-    recalibrate(whole.layers, BatchLoader(contexts, targets, 100))
+    recalibrate(whole.layers, *different_contexts(BatchLoader(contexts, targets, 100)))
 
     shares = [BatchLoader(contexts, targets, 64, seed=7, rank=rank, world_size=3) for rank in range(3)]
-    all_sums: list[Tensor] = []
+    of_others: list[Tensor] = []
+
+    def keep(sums: Tensor) -> Tensor:
+        of_others.append(sums)
+        return sums
+
     for share in shares[1:]:
-        recalibrate(shared.layers, share, lambda sums: all_sums.append(sums) or sums)  # type: ignore[func-returns-value]
-    recalibrate(shared.layers, shares[0], lambda sums: sums + sum(all_sums))
+        recalibrate(shared.layers, *different_contexts(share), keep)
+    recalibrate(shared.layers, *different_contexts(shares[0]), lambda sums: sums + sum(of_others))
     for found, expected in zip(running_statistics(shared), running_statistics(whole), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_the_mode_of_the_layers_is_kept_and_no_batches_are_an_error() -> None:
+def test_different_contexts_are_counted() -> None:
+    batches = [
+        (torch.tensor([[1, 2], [0, 1], [1, 2]]), torch.zeros(3)),
+        (torch.tensor([[1, 2]]), torch.zeros(1)),
+    ]
+    contexts, counts = different_contexts(batches)
+    assert dict(zip(map(tuple, contexts.tolist()), counts.tolist(), strict=True)) == {(0, 1): 1, (1, 2): 3}
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = torch.randint(5, (100, 2), generator=torch.Generator().manual_seed(1))
+    models = [BatchNormMLP(5, 2, n_layers=2, init_seed=1) for _ in range(2)]
+    recalibrate(models[0].layers, contexts, torch.ones(100, dtype=torch.float64))
+    monkeypatch.setattr(recalibration, "CHUNK", 7)
+    recalibrate(models[1].layers, contexts, torch.ones(100, dtype=torch.float64))
+    for found, expected in zip(*map(running_statistics, models), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_mode_of_the_layers_is_kept() -> None:
     model = BatchNormMLP(5, 2).train()
-    batches = [(torch.randint(5, (8, 2)), torch.zeros(8))]
-    recalibrate(model.layers, batches)
+    contexts, counts = torch.tensor([[0, 1], [1, 2]]), torch.ones(2, dtype=torch.float64)
+    recalibrate(model.layers, contexts, counts)
     assert all(layer.training for layer in model.layers)
-    recalibrate(model.eval().layers, batches)
+    recalibrate(model.eval().layers, contexts, counts)
     assert not any(layer.training for layer in model.layers)
-    with pytest.raises(ValueError, match="no batches"):
-        recalibrate(model.layers, [])
 
 
 def test_a_fit_without_a_data_module_is_refused(data: NamesDataModule) -> None:
