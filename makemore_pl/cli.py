@@ -18,6 +18,7 @@ COMMANDS = {
     "lr-find": "sweep learning rates, and suggest one",
     "export": "fold a checkpoint, prove it, and write ONNX files",
     "verify": "prove again that an ONNX file equals a checkpoint",
+    "report": "one HTML page that shows what a checkpoint has learned",
     "sample": "make up names with an exported model",
     "score": "log-likelihood and perplexity of given names",
     "info": "what an exported file holds",

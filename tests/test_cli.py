@@ -63,6 +63,7 @@ def test_help_of_every_command(makemore: RunCommand, command: str) -> None:
         "lr-find": ["--min_lr", "--max_lr", "--steps", "--plot", "--data.path", "--model.n_hidden"],
         "export": ["CKPT", "--output", "--form"],
         "verify": ["MODEL.onnx", "CKPT"],
+        "report": ["CKPT", "--output", "--list", "--seed"],
         "sample": ["-n N", *(f"--{name}" for name in SAMPLE_OPTIONS)],
         "score": ["--sort", "--format"],
         "info": ["--format"],

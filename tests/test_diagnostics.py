@@ -299,6 +299,11 @@ def records_with(figure: Callable[[int], dict[str, float]], n: int = 40) -> list
 @pytest.mark.parametrize(
     ("unhealthy", "healthy", "message"),
     [
+        (
+            lambda step: {"tanh_1/saturated": 0.8},
+            lambda step: {"tanh_1/saturated": 0.5 if step > 9 else 0.9},
+            "tanh_1: 80% of its outputs are saturated",
+        ),
         # Dead to the end, or only for a while.
         (
             lambda step: {"tanh_1/dead": 0.25 if step > 3 else 0.0},

@@ -1,4 +1,4 @@
-"""The training half's commands: LightningCLI's four, `export` and `verify`."""
+"""The training half's commands: LightningCLI's, `export`, `verify` and `report`."""
 
 import logging
 import warnings
@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
 from makemore_pl.limits import out_of_memory
+from makemore_pl.report.page import write_report
 from makemore_pl.training.cli import MakemoreCLI
 from makemore_pl.training.configs import find_config
 from makemore_pl.training.guard import is_out_of_memory
@@ -19,7 +20,7 @@ def run(command: str, args: list[str]) -> int:
     """Run one of the training commands.
 
     Args:
-        command: fit, validate, test, predict, lr-find, export or verify.
+        command: fit, validate, test, predict, lr-find, export, verify or report.
         args: its options.
 
     Returns:
@@ -34,6 +35,8 @@ def run(command: str, args: list[str]) -> int:
             _export(args)
         elif command == "verify":
             _verify(args)
+        elif command == "report":
+            _report(args)
         else:
             method = command.replace("-", "_")  # of a Trainer
             MakemoreCLI(method, _with_config_files(args))
@@ -89,6 +92,28 @@ def _with_config_files(args: list[str]) -> list[str]:
         elif i + 1 < len(args):
             found[i + 1] = find_config(args[i + 1])
     return found
+
+
+def _report(args: list[str]) -> None:
+    parser = ArgumentParser(
+        prog="makemore report",
+        description="Write one HTML page that shows what a checkpoint has learned, and how.",
+        exit_on_error=False,
+    )
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=str,
+        metavar="FILE",
+        help="the page; report.html beside the checkpoint if left out",
+    )
+    parser.add_argument(
+        "--list", type=str, metavar="FILE", help="the training list, where it lies elsewhere than in training"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the names that it makes up")
+    options: Any = parser.parse_args(args)
+    print(write_report(options.checkpoint, options.output, names=options.list, seed=options.seed))
 
 
 NEWS = (

@@ -10,8 +10,8 @@ if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw 
 INK, MUTED, RULE = "#23272e", "#6e7681", "#d9dde2"
 COOL, WARM = "#1f6f8b", "#c9702b"
 """The palette: text, secondary text, lines; and two colours, between which layers run from first to last."""
-WIDTH = 7.2
-"""Width of a picture, in inches."""
+WIDE, NARROW = 7.2, 3.6
+"""Width of a picture on a page, and of one for a telephone, in inches."""
 LINE, LEGEND_OFFSET = 0.19, 0.48
 """Height of one line of a legend, and from the axis down to the first, in inches."""
 
@@ -24,12 +24,13 @@ def layer_colours(n: int) -> list[str]:
     return [to_hex(ramp(i / max(1, n - 1))) for i in range(n)]
 
 
-def style() -> AbstractContextManager[None]:
-    """Matplotlib's settings for these pictures; they are drawn and saved inside it."""
+def style(width: float = WIDE) -> AbstractContextManager[None]:
+    """Matplotlib's settings for pictures of one width; they are drawn and saved inside it."""
     from matplotlib import rc_context
 
     return rc_context(
         {
+            "figure.figsize": (width, width),  # pictures choose their own height
             "axes.edgecolor": RULE,
             "axes.labelcolor": MUTED,
             "axes.spines.right": False,
@@ -55,16 +56,34 @@ def style() -> AbstractContextManager[None]:
 
 
 def panels_of(n: int, height: float, stacked: bool = False) -> tuple["Figure", list["Axes"]]:
-    """A figure of n panels, side by side or one above the other. It needs no display."""
+    """A figure of n panels, which needs no display.
+
+    Args:
+        n: how many.
+        height: of the figure while they stand side by side.
+        stacked: one above the other even on a wide page.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    if _is_narrow() and not stacked:
+        stacked, height = True, n * height
     rows, columns = (n, 1) if stacked else (1, n)
+    figure = Figure(figsize=(_width(), height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
+def _width() -> float:
+    from matplotlib import rcParams
+
+    return float(rcParams["figure.figsize"][0])
+
+
+def _is_narrow() -> bool:
+    return _width() < WIDE
+
+
 def legend_below(axes: "Axes", columns: int = 1) -> None:
-    """A legend under the axis label, whatever the height of the axes."""
+    """A legend under the axis label, whatever the axes' height; of at most 2 columns where it is narrow."""
     from matplotlib.transforms import ScaledTranslation
 
     assert axes.figure is not None
@@ -76,5 +95,5 @@ def legend_below(axes: "Axes", columns: int = 1) -> None:
         borderaxespad=0,
         borderpad=0,
         handlelength=1.2,
-        ncols=columns,
+        ncols=min(columns, 2) if _is_narrow() else columns,
     )

@@ -16,6 +16,8 @@ MAX_SATURATED_AT_START = 0.35
 in the first layer at the recommended gain of 5/3, which they accept, and 0.48 at a gain of 3, which they do
 not. That units which begin saturated learn slowly is in Glorot & Bengio 2010, §3. Only at the start: a
 network that has learned to be sure saturates more; this project's own recipes end between 0.25 and 0.5."""
+MAX_SATURATED = 0.75
+"""The same in training and at its end, where it is a matter of degree: those recipes stay well below."""
 MIN_SPREAD_AT_START = 0.1
 """Standard deviation of the last Tanh layer's outputs, over the first's, that is too small before training:
 activations fade from layer to layer, and gradients on the way back (Glorot & Bengio 2010, §4.2; He et al.
@@ -73,21 +75,15 @@ def findings_at_start(record: Record) -> list[Finding]:
 
 
 def findings_over_run(records: Sequence[Record]) -> list[Finding]:
-    """What went wrong in training: dead units, weights that never move, updates far too small or large."""
+    """What went wrong: saturation, dead units, weights that never move, updates far too small or large."""
     if not records:
         return []
     found = []
     late = records[len(records) // 2 :]
+    for layer in _by_part(records[-1], "saturated"):
+        found += saturated_in_training(layer, _median(late, f"{layer}/saturated"))
     for layer in _by_part(records[-1], "dead"):
-        share = float(np.median([record.scalars[f"{layer}/dead"] for record in late]))
-        if share > 0:
-            found.append(
-                Finding(
-                    layer,
-                    f"{share:.1%} of its units are dead (|t| > {DEAD} on every example of a batch), so that "
-                    "nothing can move them: a lower learning rate or smaller first weights keep units alive",
-                )
-            )
+        found += dead_units(layer, _median(late, f"{layer}/dead"))
     for weight in _by_part(records[-1], "gradient_std"):
         if not weight.endswith(".weight"):
             continue
@@ -104,6 +100,36 @@ def findings_over_run(records: Sequence[Record]) -> list[Finding]:
         if ratios:
             found += _far_from_guide(weight, float(np.median(ratios)))
     return found
+
+
+def saturated_in_training(layer: str, share: float) -> list[Finding]:
+    """A Tanh layer of which this share of outputs is saturated, though it has trained."""
+    if share <= MAX_SATURATED:
+        return []
+    return [
+        Finding(
+            layer,
+            f"{share:.0%} of its outputs are saturated (|t| > {SATURATED}), so that it hardly learns: start "
+            "with smaller weights, lower the learning rate, or use BatchNorm",
+        )
+    ]
+
+
+def dead_units(layer: str, share: float) -> list[Finding]:
+    """A Tanh layer of which this share of units is dead."""
+    if share == 0:
+        return []
+    return [
+        Finding(
+            layer,
+            f"{share:.1%} of its units are dead (|t| > {DEAD} on every example of a batch), so that nothing "
+            "can move them: a lower learning rate or smaller first weights keep units alive",
+        )
+    ]
+
+
+def _median(records: Sequence[Record], name: str) -> float:
+    return float(np.median([record.scalars[name] for record in records if name in record.scalars]))
 
 
 def _far_from_guide(weight: str, ratio: float) -> list[Finding]:

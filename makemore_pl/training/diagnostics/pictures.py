@@ -1,11 +1,12 @@
 """The figures of `figures.py` and `records.py` as pictures: for a run's folder and for the report."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from makemore_pl.training.diagnostics.figures import DEAD, SATURATED, Histogram, Snapshot
+from makemore_pl.training.diagnostics.figures import SATURATED, Histogram, Snapshot
 from makemore_pl.training.diagnostics.health import HIGHEST_UPDATE, LOWEST_UPDATE, UPDATE_GUIDE
 from makemore_pl.training.diagnostics.records import Record
 from makemore_pl.training.plot_style import (
@@ -69,10 +70,14 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     places = range(len(last.weights))
     for snapshot in snapshots:
         filled = snapshot is last
-        ratios = [weight.gradient_to_data for weight in snapshot.weights]
+        # NaN, which is not drawn, where a matrix or its gradient is constant.
+        ratios = [math.log10(weight.gradient_to_data or math.nan) for weight in snapshot.weights]
         faces = colours if filled else "none"
         sizes.scatter(ratios, places, s=30, facecolors=faces, edgecolors=colours, label=_step_title(snapshot))
-    sizes.set(xscale="log", xlabel="standard deviation of gradient / of weights", yticks=places)
+    sizes.set(xlabel="log₁₀ of std of gradient / std of weights", yticks=places)
+    sizes.margins(x=0.15)
+    sizes.locator_params(axis="x", nbins=5)
+    sizes.set_axisbelow(True)
     sizes.set_yticklabels([weight.name.removesuffix(".weight") for weight in last.weights])
     sizes.set_ylim(len(places) - 0.5, -0.5)
     sizes.set_title("gradient-to-data ratio")
@@ -91,12 +96,11 @@ def units_at_their_ends(snapshot: Snapshot) -> "Figure":
     for axes, tanh in zip(panels, tanhs, strict=True):
         image = np.zeros((*tanh.at_ends.shape, 4))
         image[tanh.at_ends] = to_rgba(COOL)
-        axes.imshow(image, aspect="auto", interpolation="nearest")
+        axes.imshow(image, aspect="auto", interpolation="none")
         axes.set(yticks=[], ylabel="examples")
         n_units = tanh.at_ends.shape[1]
         n_dead = round(tanh.dead * n_units)
-        dead = f"{n_dead or 'no'} dead among {n_units} units"
-        axes.set_title(f"{tanh.name}: {tanh.at_ends.mean():.0%} of outputs beyond ±{DEAD}, {dead}")
+        axes.set_title(f"{tanh.name}: {n_dead or 'none'} dead of {n_units} units")
     panels[-1].set_xlabel("units")
     return figure
 
@@ -115,7 +119,8 @@ def spreads(snapshot: Snapshot) -> "Figure":
             points = [(i, getattr(layer, name)) for i, layer in enumerate(layers) if layer is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
-        axes.set(title=title, xlim=(-0.4, len(linears) - 0.6), xticks=range(len(linears)), ylim=(0, None))
+        axes.set(title=title, xlim=(-0.4, len(linears) - 0.6), xticks=range(len(linears)))
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.set_xticklabels([linear.name.removeprefix("linear_") for linear in linears])
         axes.set(xlabel="layer", ylabel=f"std of {'outputs' if name == 'std' else 'gradients'}")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
@@ -160,6 +165,7 @@ def _density(axes: "Axes", histogram: Histogram, unit: float, colour: str, label
     density = histogram.counts / max(1.0, histogram.counts.sum()) / np.diff(edges)
     middles = (edges[:-1] + edges[1:]) / 2
     axes.plot(middles, density, color=colour, linewidth=1.3, label=label)
+    axes.fill_between(middles, density, color=colour, alpha=0.06, linewidth=0)
     axes.set_yticks([])
 
 

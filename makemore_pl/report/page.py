@@ -1,0 +1,146 @@
+"""The page: everything gathered, drawn, and put into one HTML file."""
+
+import base64
+import hashlib
+import math
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from makemore_pl.errors import RequestError
+from makemore_pl.model_info import MODEL_FILE
+from makemore_pl.report import figures
+from makemore_pl.report.inside import SAMPLE, describe_health, look_inside
+from makemore_pl.report.material import Material, gather
+from makemore_pl.report.names import make_up
+from makemore_pl.report.pictures import Picture, embedding_picture, loss_curves, picture
+from makemore_pl.runtime.engines import open_engine
+from makemore_pl.training.diagnostics import pictures as inside_pictures
+from makemore_pl.training.diagnostics.figures import Snapshot
+
+REPORT_PAGE = "report.html"
+
+
+def write_report(
+    checkpoint: Path | str, output: Path | str | None = None, *, names: str | None = None, seed: int = 42
+) -> Path:
+    """Write the page. It appears when it is complete.
+
+    Args:
+        checkpoint: a checkpoint of `makemore fit`.
+        output: the file; by default `report.html` beside the checkpoint.
+        names: the training list, where it no longer lies where it lay in training.
+        seed: of the names that are made up.
+
+    Returns:
+        The file.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        DataError: `names` cannot be read.
+        RequestError: `names` is another list, the seed is negative, or the file cannot be written.
+    """
+    if seed < 0:
+        raise RequestError(f"report: the seed must be at least 0, not {seed}")
+    material = gather(checkpoint, names)
+    path = Path(output) if output is not None else material.checkpoint.path.parent / REPORT_PAGE
+    _write_atomically(path, render(material, seed))
+    return path
+
+
+def render(material: Material, seed: int) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=PackageLoader("makemore_pl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(exp=math.exp, log=math.log)
+    script, _, _ = environment.loader.get_source(environment, "batchnorm.js")  # type: ignore[union-attr]
+    made_up = make_up(material, seed)
+    snapshot = look_inside(material)
+    losses = figures.losses(material.metrics)
+    embedding = figures.embedding_map(material.model, material.vocabulary)
+    return environment.get_template("report.html").render(
+        title=material.checkpoint.data["list_name"],
+        material=material,
+        model=material.model,
+        checkpoint=material.checkpoint,
+        vocab_size=len(material.vocabulary),
+        scores={
+            split: figures.nll(material.model, *material.examples(split))
+            for split in (("dev", "test") if material.data is not None else ())
+        },
+        made_up=made_up,
+        losses=losses,
+        loss_picture=losses and picture("loss", "Loss over steps", lambda: loss_curves(losses)),
+        inside=_draw_inside(material, snapshot),
+        sample=min(SAMPLE, len(material.training_examples[1])) if material.training_examples else 0,
+        health=describe_health(material, snapshot),
+        embedding=embedding,
+        embedding_picture=picture(
+            "embedding", "Map of the characters' embeddings", lambda: embedding_picture(embedding)
+        ),
+        continuations=figures.continuations(material, [name.name for name in made_up.shown]),
+        settings={
+            "network and training": material.checkpoint.model_arguments,
+            "data": material.checkpoint.data_arguments,
+        },
+        versions=_versions(material),
+        ln2=math.log(2),
+        script=Markup(script),
+        # The browser runs this script and no other, whatever stands in the page.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _draw_inside(material: Material, snapshot: Snapshot | None) -> dict[str, Picture]:
+    """The pictures of what goes on inside, by name; those that there is something to draw for."""
+    drawn: dict[str, Picture] = {}
+    if snapshot is not None:
+        one = [snapshot]
+        of_one = {
+            "activations": ("Histograms of the Tanh layers' outputs", inside_pictures.activations),
+            "gradients": ("Histograms of their gradients", inside_pictures.activation_gradients),
+            "weights": ("Gradients of the weight matrices", inside_pictures.weight_gradients),
+        }
+        for name, (description, draw) in of_one.items():
+            drawn[name] = picture(name, description, lambda draw=draw: draw(one))  # type: ignore[misc]
+        drawn["units"] = picture(
+            "units", "Map of units at their ends", lambda: inside_pictures.units_at_their_ends(snapshot)
+        )
+        drawn["spreads"] = picture(
+            "spreads", "Standard deviations through the layers", lambda: inside_pictures.spreads(snapshot)
+        )
+    if material.records:
+        drawn["updates"] = picture(
+            "updates", "Update-to-data ratios over steps", lambda: inside_pictures.updates(material.records)
+        )
+        drawn["saturation"] = picture(
+            "saturation", "Saturation over steps", lambda: inside_pictures.saturation(material.records)
+        )
+    return drawn
+
+
+def _versions(material: Material) -> str:
+    """The libraries that exported the model, or nothing."""
+    if material.export is None:
+        return ""
+    info = open_engine(material.export / MODEL_FILE, prepare=False).info
+    return ", ".join(f"{name} {version}" for name, version in info.versions.items())
+
+
+def _write_atomically(path: Path, content: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_text(content, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be written ({error.strerror})") from error
