@@ -71,7 +71,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> Pa
     os.chdir(place)
     try:
         with pytest.raises(SystemExit) as exit_info:
-            main(["fit", "--data.path", str(short_list), "--data.batch_size", "256", *QUICK])
+            main(["fit", "--data.path", str(short_list), "--data.batch_size", "64", *QUICK])
     finally:
         os.chdir(before)
     assert exit_info.value.code == 0
