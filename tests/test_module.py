@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from makemore_pl.errors import DataError, RequestError
-from makemore_pl.training.cli import STEPS
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.length import STEPS
 from makemore_pl.training.module import LitBatchNormMLP, one_cycle
 
 

@@ -23,6 +23,7 @@ from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.training.guard import Progress, check_options, explained, refusal
+from makemore_pl.training.length import training_length
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.lr_find import SweepTrainer
 from makemore_pl.training.module import LitBatchNormMLP
@@ -42,10 +43,6 @@ from makemore_pl.vocabulary import BOUNDARY
 LR_FIND = "lr_find"
 NEED_A_CHECKPOINT = ("validate", "test", "predict")
 NAMES_SHOWN = 10
-STEPS = 800
-"""Training steps of a run whose length is not given."""
-STEPS_BETWEEN_EVALUATIONS = 100
-"""Of such a run, or one whose length is given in steps. A run of epochs is evaluated after each."""
 
 
 class InterruptedFit(MakemoreError):
@@ -288,24 +285,6 @@ class MakemoreCLI(LightningCLI):
         folder = claim_run(self.held, options.run, list_name, overwrite=options.overwrite)
         self.made_folder = True
         return folder
-
-
-def training_length(trainer: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the Trainer that the user has left open: how long to train, and when to evaluate.
-
-    In steps, not epochs: a short list needs as many as a long one.
-
-    Args:
-        trainer: the Trainer's arguments as given.
-    """
-    if trainer.get("max_epochs") is not None or trainer.get("max_time") is not None:
-        return {}
-    max_steps = trainer["max_steps"] if trainer["max_steps"] != -1 else STEPS
-    length = {"max_steps": max_steps, "max_epochs": -1}
-    if trainer["val_check_interval"] is None and trainer["check_val_every_n_epoch"] == 1:
-        n_evaluations = max(1, max_steps // STEPS_BETWEEN_EVALUATIONS)
-        length |= {"val_check_interval": max(1, max_steps // n_evaluations), "check_val_every_n_epoch": None}
-    return length
 
 
 def _named_checkpoint(args: list[str]) -> Checkpoint | None:
