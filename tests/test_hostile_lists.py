@@ -14,9 +14,8 @@ from makemore_pl.training.corpus import TokenStream, split_names
 from makemore_pl.training.lists import load_list, parse_names
 from makemore_pl.vocabulary import Vocabulary
 
-LINES = st.lists(
-    st.one_of(st.binary(max_size=8), st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore")))
-)
+TEXTS = st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore"))
+LINES = st.lists(st.one_of(st.binary(max_size=8), TEXTS))
 
 
 @given(st.one_of(st.binary(max_size=300), LINES.map(b"\n".join)))

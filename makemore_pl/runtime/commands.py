@@ -27,7 +27,8 @@ class _Parser(argparse.ArgumentParser):
     """Errors as the program's own: one line, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{self.prog.partition(' ')[2]}: {message}")
+        shown = message if len(message) <= 300 else f"{message[:300]}…"
+        raise RequestError(f"{self.prog.partition(' ')[2]}: {shown}")
 
 
 def run(command: str, args: list[str]) -> int:

@@ -85,7 +85,9 @@ class SampleOptions(Decoding):
         try:
             pattern = re.compile(self.match or "")
         except (re.error, OverflowError, RecursionError) as error:
-            raise RequestError(f"match: {self.match!r} is no regular expression ({error})") from error
+            raise RequestError(
+                f"match: {(self.match or '')[:60]!r} is no regular expression ({error})"
+            ) from error
         known = frozenset(self.novel or ())
         seen: set[str] = set()
 
