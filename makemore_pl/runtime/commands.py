@@ -240,6 +240,8 @@ def _read_names(path: Path) -> list[str]:
 
 def _read_stdin() -> Iterator[str]:
     """The same from standard input, as the lines come; strictly UTF-8, whatever the locale says."""
+    if sys.stdin is None:
+        raise DataError("standard input is closed")
     with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
         yield from read_lines(file, "standard input")
 
