@@ -1,9 +1,9 @@
 """Whether rounding of the logits alone can explain which character was drawn.
 
-Every logit may be off by a tolerance. That bounds each character's weight from both sides; by the order of the
-bounds, also whether top-k and top-p keep it; and by their sums the cumulative probabilities, between which the
-uniform must lie. All bounds are taken at once, so that no rounding is missed: nor a character hardly ever drawn,
-whose interval is narrower than the rounding, nor one of two that tie for the last place of the k likeliest.
+Every logit may be off by a tolerance. That bounds each character's weight from both sides; by the order of
+the bounds, also whether top-k and top-p keep it; by their sums, the cumulative probabilities, between which
+the uniform must lie. All bounds are taken at once, so that no rounding is missed: neither a character hardly
+ever drawn, whose interval is narrower than the rounding, nor a tie for the last place of the k likeliest.
 
 Notation: V vocabulary size; weights are proportional to probabilities.
 """
