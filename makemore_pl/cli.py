@@ -34,6 +34,9 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; by default the process's own.
     """
     args = sys.argv[1:] if args is None else list(args)
+    # A process started without them has no streams: what is printed is then lost, as the caller wants it.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names of any alphabet, whatever the locale says; and paths that are no text.

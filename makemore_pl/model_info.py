@@ -99,10 +99,11 @@ class ModelInfo:
         return cls(**values)
 
 
-def _modified(path: Path) -> float:
+def modified(path: Path) -> float:
+    """When a file was last written; 0.0 for one that has just gone."""
     try:
         return path.stat().st_mtime
-    except OSError:  # replaced at this very moment
+    except OSError:
         return 0.0
 
 
@@ -155,7 +156,7 @@ def newest_export(runs_dir: Path = RUNS_DIR) -> Path:
     Raises:
         ModelFileError: there is none.
     """
-    models = sorted(runs_dir.glob(f"*/{MODEL_FILE}"), key=_modified)
+    models = sorted(runs_dir.glob(f"[!.]*/{MODEL_FILE}"), key=modified)
     if not models:
         raise ModelFileError(
             f"no export found under {runs_dir}/: train one with 'makemore fit', or name a model file"

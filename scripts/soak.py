@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from makemore_pl.errors import MakemoreError
+from makemore_pl.export import contexts
 from makemore_pl.export.export import export_checkpoint, verify_file
 from makemore_pl.export.forms import TABLE_LIMIT
 from makemore_pl.export.proof import module_logits
@@ -52,6 +53,9 @@ ALPHABETS = (
 )
 NAMES = 200
 """Names sampled, compared and scored in each turn."""
+MOST_CONTEXTS = 1 << 17
+RANDOM_LOGITS = 1 << 23
+"""Where there are more contexts, few random ones are compared: it is turns that count here."""
 WARM_UP = 20
 """Turns after which memory has been taken for good: only growth from there on counts."""
 
@@ -86,8 +90,10 @@ def random_config(rng: random.Random) -> Config:
 
     names = [name() for _ in range(rng.randint(20, 300))]
     names += [letters[0] * n for n in range(1, 13)]  # at least 8 different ones, whatever the alphabet
-    block_size = rng.randint(1, 5)
     vocab_size = len(set("".join(names))) + 1
+    # Mostly so few contexts that all are compared, in a second.
+    block_size = rng.choice([t for t in range(1, 6) if t == 1 or vocab_size**t <= MOST_CONTEXTS])
+    block_size = rng.choice([block_size] * 5 + [rng.randint(1, 5)])
     forms = ["auto", "mlp", "fused"]
     if vocab_size ** (block_size + 1) <= TABLE_LIMIT // 16:
         forms.append("table")
@@ -237,6 +243,7 @@ def resident_mebibytes() -> float:
 
 def soak(seed: int, seconds: float, turns: int | None, most_growth: float) -> int:
     """Run turns until the time is up; returns the exit code."""
+    contexts.RANDOM_LOGITS = RANDOM_LOGITS
     done: Counter[str] = Counter()
     start, settled = time.monotonic(), 0.0
     while time.monotonic() - start < seconds and (turns is None or done["turns"] < turns):
@@ -275,7 +282,8 @@ def main() -> None:
     parser.add_argument("--most-growth", type=float, default=500, metavar="MIB", help="of the memory taken")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    logging.getLogger("lightning").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
     sys.exit(soak(args.seed, 60 * args.minutes, args.turns, args.most_growth))
 

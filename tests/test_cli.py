@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -280,3 +281,40 @@ def test_info(makemore: RunCommand, run_folder: Path) -> None:
     content = json.loads(makemore("info", run_folder, "--format", "json").out)
     assert content["block_size"] == 3
     assert content["verification"]["exhaustive"]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("> /dev/full", 2, "No space left on device"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("2>&- --temperature -1", 2, ""),
+        ("<&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(run_folder: Path, redirection: str, code: int, message: str) -> None:
+    command = f"{sys.executable} -m makemore_pl sample {run_folder} -n 5 {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code
+    if message:
+        assert_one_line_error(done.stderr, message)
+    else:
+        assert done.stderr == ""
+
+
+def test_closed_standard_input_is_an_error(run_folder: Path) -> None:
+    command = f"{sys.executable} -m makemore_pl score {run_folder} - <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert_one_line_error(done.stderr, "standard input is closed")
+
+
+def test_what_is_put_aside_is_no_run(
+    makemore: RunCommand, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run_folder, Path("checkpoints/.old.replaced"))
+    assert_one_line_error(makemore("sample").err, "no export found under checkpoints/")
+    assert_one_line_error(makemore("test", "--ckpt_path", "best").err, "no best.ckpt under checkpoints/")
+    assert_one_line_error(makemore("fit", "--run", ".old.replaced").err, "no name for a folder")

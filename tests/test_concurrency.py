@@ -1,6 +1,5 @@
 """Processes and threads at the same time: no mixed files, no deadlock, no wrong names."""
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -13,16 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import onnx
 import pytest
 from conftest import QUICK, RunCommand
 from test_cli import assert_one_line_error
 
 from makemore_pl import Sampler, Scorer
+from makemore_pl.export import export as export_module
 from makemore_pl.export.export import export_checkpoint
 from makemore_pl.training.locks import HeldError, hold
 from makemore_pl.training.runs import claim_run, hold_run
 
+FILES = ("model.onnx", "sampler.onnx", "verification.json")
 SECONDS = 120
 """Long enough for any machine; reached only by a deadlock."""
 
@@ -42,24 +42,47 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def test_two_fits_of_one_name(makemore: RunCommand, short_list: Path, tmp_path: Path) -> None:
-    """One trains, the other says why it does not; without a name, each gets a folder of its own."""
-    named = ("fit", "--data.path", short_list, "--run", "same", "--overwrite", "true", *QUICK)
-    unnamed = ("fit", "--data.path", short_list, "--export.enabled", "false", *QUICK)
-    processes = [start(*args, folder=tmp_path) for args in (named, named, unnamed, unnamed)]
+    """One trains, the other says why it does not."""
+    quick = (*QUICK, "--export.enabled", "false", "--trainer.max_epochs", "1")
+    args = ("fit", "--data.path", short_list, "--run", "same", "--overwrite", "true", *quick)
+    processes = [start(*args, folder=tmp_path) for _ in range(2)]
     ends = [finish(process) for process in processes]
-    codes = [code for code, _, _ in ends]
-    assert 0 in codes[:2]
-    for code, _, err in ends[:2]:  # the second may have come after the first had ended, and replaced it
+    assert 0 in [code for code, _, _ in ends]
+    for code, _, err in ends:  # the second may have come after the first had ended, and replaced it
         assert code in (0, 2)
         if code == 2:
             assert_one_line_error(err, "checkpoints/same: another process is at work there")
-    assert codes[2:] == [0, 0]
-    runs = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert runs == ["same", "short", "short-2"]  # no locks, nothing put aside
-    same = tmp_path / "checkpoints" / "same"
-    assert makemore("verify", same / "model.onnx", same / "best.ckpt").code == 0
-    metrics = [(tmp_path / "checkpoints" / run / "metrics.csv").read_text() for run in runs]
-    assert metrics[0] == metrics[1] == metrics[2]  # each as if it had been alone
+    runs = tmp_path / "checkpoints"
+    assert [path.name for path in runs.iterdir()] == ["same"]  # no locks, nothing put aside
+    rows = (runs / "same" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3  # of one run: the head, an epoch, and the test
+    assert makemore("export", runs / "same" / "best.ckpt").code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_runs_without_a_name_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight processes claim ten runs each, all at once."""
+    monkeypatch.chdir(tmp_path)
+    context = multiprocessing.get_context("fork")
+    results, together = context.Queue(), context.Barrier(8)
+
+    def claim() -> None:
+        together.wait(SECONDS)
+        with ExitStack() as held:
+            results.put([claim_run(held, None, "list").name for _ in range(10)])
+            together.wait(SECONDS)
+
+    children = [context.Process(target=claim) for _ in range(8)]
+    for process in children:
+        process.start()
+    names = [name for _ in children for name in results.get(timeout=SECONDS)]
+    for process in children:
+        process.join(SECONDS)
+    assert len(set(names)) == len(names) == 80
+    assert {path.name for path in Path("checkpoints").iterdir()} == set(names)
 
 
 def test_a_run_at_work_is_not_overwritten_or_gone_on_with(
@@ -135,39 +158,50 @@ def test_locks_hand_over_without_two_holders(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_exports_into_one_folder(run_folder: Path, tmp_path: Path) -> None:
-    """Of two checkpoints, in two processes: the files are all of one of them, and proven."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_two_exports_into_one_folder(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four processes, ten rounds: after each, the files are all of one export."""
     out = tmp_path / "out"
-    checkpoints = [run_folder / "best.ckpt", _other_checkpoint(run_folder, tmp_path / "other.ckpt")]
-    processes = [start("export", file, "-o", out, folder=tmp_path) for file in checkpoints]
-    seen = set()
-    while any(process.poll() is None for process in processes):
-        seen |= {path.name for path in out.glob("[!.]*")} if out.exists() else set()
-        time.sleep(0.02)
-    assert [finish(process)[0] for process in processes] == [0, 0]
-    expected = {"model.onnx", "sampler.onnx", "verification.json"}
-    assert {path.name for path in out.iterdir()} == expected >= seen
-    assert len({_export_id(out / name) for name in ("model.onnx", "sampler.onnx")}) == 1
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(5)
+    replace = Path.replace
 
+    def slowly(file: Path, target: Path) -> Path:
+        time.sleep(0.001)  # long enough for another export to come between
+        return replace(file, target)
 
-def _other_checkpoint(run_folder: Path, file: Path) -> Path:
-    import torch
+    def export_again_and_again(writer: int) -> None:
+        def write(work: Path, *_: object) -> None:
+            for name in FILES:
+                (work / name).write_text(str(writer))
 
-    content = torch.load(run_folder / "best.ckpt", weights_only=True)
-    content["state_dict"]["net.layers.output.bias"] += 0.01
-    torch.save(content, file)
-    return file
+        monkeypatch.setattr(export_module, "_write", write)
+        monkeypatch.setattr(Path, "replace", slowly)
+        for _ in range(10):
+            together.wait(SECONDS)
+            export_checkpoint(run_folder / "best.ckpt", out)
+            together.wait(SECONDS)
 
-
-def _export_id(file: Path) -> str:
-    metadata = {p.key: p.value for p in onnx.load(file).metadata_props}
-    return str(json.loads(metadata["makemore.export_id"]))
+    children = [context.Process(target=export_again_and_again, args=(i,)) for i in range(4)]
+    for process in children:
+        process.start()
+    for _ in range(10):
+        together.wait(SECONDS)
+        together.wait(SECONDS)
+        assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+        assert len({(out / name).read_text() for name in FILES}) == 1
+    for process in children:
+        process.join(SECONDS)
+        assert process.exitcode == 0
 
 
 def test_an_export_while_others_read(run_folder: Path, tmp_path: Path) -> None:
     """Readers see the old file or the new one, never a part of one."""
-    shutil.copy(run_folder / "best.ckpt", tmp_path)
-    export_checkpoint(tmp_path / "best.ckpt")
+    for name in (*FILES, "best.ckpt"):
+        shutil.copy(run_folder / name, tmp_path)
     expected = Sampler(tmp_path).sample(50, seed=1)
     done = threading.Event()
 
@@ -176,20 +210,22 @@ def test_an_export_while_others_read(run_folder: Path, tmp_path: Path) -> None:
         while not done.is_set() or reads == 0:
             assert reader() == expected
             reads += 1
+            time.sleep(0.01)
         return reads
 
     readers = [
-        lambda: Sampler(tmp_path).sample(50, seed=1),
-        lambda: Sampler(tmp_path / "sampler.onnx", prepare=False).sample(50, seed=1),
+        lambda: Sampler(tmp_path, prepare=False).sample(50, seed=1),
+        lambda: Sampler(tmp_path / "model.onnx").sample(50, seed=1),
     ]
+    old = (tmp_path / "sampler.onnx").stat().st_ino
     with ThreadPoolExecutor(2) as pool:
         counts = [pool.submit(read_until_done, reader) for reader in readers]
         try:
-            for form in ("table", "auto"):
-                export_checkpoint(tmp_path / "best.ckpt", form=form)
+            export_checkpoint(tmp_path / "best.ckpt", form="fused")
         finally:
             done.set()
         assert all(count.result(timeout=SECONDS) > 0 for count in counts)
+    assert (tmp_path / "sampler.onnx").stat().st_ino != old
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
@@ -217,7 +253,8 @@ def test_a_fork_after_use(run_folder: Path) -> None:
 
 def test_one_scorer_in_many_threads(run_folder: Path) -> None:
     scorer = Scorer(run_folder)
-    lists = [Sampler(run_folder).sample(200, seed=seed) for seed in range(16)]
+    sampler = Sampler(run_folder)
+    lists = [sampler.sample(200, seed=seed) for seed in range(16)]
     alone = [scorer.score(names) for names in lists]
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(scorer.score, lists)) == alone

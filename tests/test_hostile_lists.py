@@ -16,9 +16,8 @@ from makemore_pl.training.batches import windows
 from makemore_pl.training.corpus import SPLITS, build_corpus
 from makemore_pl.training.lists import find_list, read_names
 
-LINES = st.lists(
-    st.one_of(st.binary(max_size=8), st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore")))
-)
+TEXTS = st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore"))
+LINES = st.lists(st.one_of(st.binary(max_size=8), TEXTS))
 
 
 @given(st.one_of(st.binary(max_size=300), LINES.map(b"\n".join)))

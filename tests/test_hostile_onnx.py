@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -291,6 +292,50 @@ def test_flipped_bits(run_folder: Path, tmp_path: Path) -> None:
         except ModelFileError:
             continue
         assert len(names) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a process's data against a limit")
+def test_a_sampler_that_would_take_all_memory(
+    makemore: RunCommand, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Allowed operators alone: 64 GiB of ones, added up and put into the log-likelihoods."""
+
+    def greedy(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = ["plain" if name == "log_prob" else name for name in node.output]
+        model.graph.node.extend(
+            [
+                helper.make_node("Expand", ["one", "size"], ["ones"]),
+                helper.make_node("ReduceSum", ["ones"], ["sum"], keepdims=0),
+                helper.make_node("Add", ["plain", "sum"], ["log_prob"]),
+            ]
+        )
+        constants = {"one": np.ones(1, dtype=np.float32), "size": np.array([1 << 34])}
+        model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in constants.items())
+
+    monkeypatch.setenv("MAKEMORE_MAX_MEMORY", "1G")
+    file = changed(run_folder / "sampler.onnx", tmp_path / "greedy.onnx", greedy)
+    for options in ((), ("-n", 20_000)):  # few names, and so many that the tables are computed at load
+        result = makemore("sample", file, *options)
+        assert result.code == 2
+        assert result.out == ""
+        assert_one_line_error(result.err, "greedy.onnx: out of memory; the program may take 1.0 GiB")
+    assert makemore("sample", run_folder, "-n", 20_000).code == 0  # what is asked for honestly fits
+
+
+def test_a_file_that_must_not_be_read(
+    makemore: RunCommand, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by its permissions, which hold nothing back from root, as whom tests may be run."""
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for command in ("sample", "score", "info"):
+        result = makemore(command, run_folder, *([run_folder / "config.yaml"] if command == "score" else []))
+        assert result.code == 2
+        assert_one_line_error(result.err, "onnx: Permission denied")
 
 
 @given(st.binary(max_size=300))

@@ -1,9 +1,14 @@
 """The scripts that are run by hand."""
 
 import importlib.util
+import random
+import re
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -16,6 +21,7 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -50,3 +56,77 @@ def test_measure_leaves_out_what_would_take_too_long(monkeypatch: pytest.MonkeyP
     assert set(calls) == set(bench.SIZES)
     seconds = bench.measure({"never": lambda n: None}, repetitions=1, budget=0)
     assert set(seconds["never"]) == {1}
+
+
+@pytest.fixture
+def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load("soak")
+    monkeypatch.setattr(module, "NAMES", 40)
+    return module
+
+
+def test_soak_counts_what_it_does(soak: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert soak.soak(seed=3, seconds=1e9, turns=1, most_growth=500) == 0
+    out = capsys.readouterr().out
+    assert "no difference in" in out
+    assert re.search(r"turns: +1\n", out)
+    assert re.search(r"names sampled and scored: +40\n", out)
+
+
+def test_soak_stops_at_a_difference_and_says_how_to_repeat_it(
+    soak: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Scorer that is off by a hundredth of a nat."""
+    score = soak.Scorer.score
+
+    def off(scorer: object, names: list[str]) -> list[Any]:
+        return [replace(s, log_prob=s.log_prob + 0.01) for s in score(scorer, names)]
+
+    monkeypatch.setattr(soak.Scorer, "score", off)
+    assert soak.soak(seed=3, seconds=1e9, turns=9, most_growth=500) == 1
+    out = capsys.readouterr().out
+    assert "difference after 0 turns: DifferenceError" in out
+    assert "repeat it: python scripts/soak.py --turns 1 --seed 3" in out
+
+
+def test_soak_finds_other_names_and_memory_that_grows(
+    soak: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def turn(config: object, seed: int, folder: Path, done: Counter[str]) -> None:
+        done["turns"] += 1
+
+    monkeypatch.setattr(soak, "turn", turn)
+    memory = iter([100.0, 700.0])
+    monkeypatch.setattr(soak, "resident_mebibytes", lambda: next(memory))
+    assert soak.soak(seed=0, seconds=1e9, turns=soak.WARM_UP + 1, most_growth=500) == 1
+    assert "memory has grown by more than 500 MiB" in capsys.readouterr().out
+
+
+def test_soak_draws_every_kind_of_configuration(soak: ModuleType) -> None:
+    configs = [soak.random_config(random.Random(seed)) for seed in range(400)]
+    assert {config.form for config in configs} == {"auto", "mlp", "fused", "table"}
+    assert {config.network["batch_norm"] for config in configs} == {True, False}
+    assert {config.network["norm_output"] for config in configs} == {True, False}
+    assert {config.block_size for config in configs} == {1, 2, 3, 4, 5}
+    assert any(len(set("".join(config.names))) > 255 for config in configs)
+    assert any(ord(max("".join(config.names))) > 0xFFFF for config in configs)
+    assert all(len(set(config.names)) >= 8 for config in configs)
+    assert soak.random_config(random.Random(5)) == soak.random_config(random.Random(5))
+
+
+@pytest.mark.parametrize("target", ["lists", "onnx"])
+def test_fuzz_targets_accept_their_seeds(target: str) -> None:
+    check, seeds = load("fuzz_inputs").TARGETS[target]
+    for seed in [*seeds(), b"", b"\x00", b"\xff" * 20]:
+        check(seed)
+
+
+def test_fuzz_targets_find_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    fuzz = load("fuzz_inputs")
+    with_external_data = list(fuzz.onnx_files())[3]
+    monkeypatch.setattr("makemore_pl.runtime.operators._FOREIGN", {})  # let through what is foreign
+    with pytest.raises(AssertionError):
+        fuzz.check_onnx(with_external_data)
+    monkeypatch.setattr("makemore_pl.vocabulary.Vocabulary.decode", lambda self, tokens: "anna")
+    with pytest.raises(AssertionError):
+        fuzz.check_list(fuzz.LISTS[0])

@@ -27,7 +27,8 @@ class _Parser(argparse.ArgumentParser):
     """Errors as the program's own: one line, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{self.prog.partition(' ')[2]}: {message}")
+        shown = message if len(message) <= 300 else f"{message[:300]}…"
+        raise RequestError(f"{self.prog.partition(' ')[2]}: {shown}")
 
 
 def run(command: str, args: list[str]) -> int:
@@ -239,6 +240,8 @@ def _read_names(path: Path) -> list[str]:
 
 def _read_stdin() -> Iterator[str]:
     """The same from standard input, as the lines come; strictly UTF-8, whatever the locale says."""
+    if sys.stdin is None:
+        raise DataError("standard input is closed")
     with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
         yield from read_lines(file, "standard input")
 

@@ -1,5 +1,6 @@
 """`Sampler`: new names from an exported file."""
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ BATCH_DRAWS = 1 << 21
 """Uniforms drawn at a time: bounds the memory of one batch, whatever n is."""
 PATIENCE = 100_000
 """Draws in a row without an acceptable name after which a filtered request is given up."""
+MANY_NAMES = 100_000
+"""Fewer names fit everywhere: their memory is not worth an estimate."""
 BYTES_PER_NAME = 128
 """A name in a list or set, with the list's or set's own share."""
 
@@ -85,7 +88,9 @@ class SampleOptions(Decoding):
         try:
             pattern = re.compile(self.match or "")
         except (re.error, OverflowError, RecursionError) as error:
-            raise RequestError(f"match: {self.match!r} is no regular expression ({error})") from error
+            raise RequestError(
+                f"match: {(self.match or '')[:60]!r} is no regular expression ({error})"
+            ) from error
         known = frozenset(self.novel or ())
         seen: set[str] = set()
 
@@ -144,7 +149,8 @@ class Sampler:
             TooFewNamesError: the filters let too few names through; it holds those found.
             MemoryLimitError: so many names are too many for a list; see `stream`.
         """
-        require_memory(n * BYTES_PER_NAME, f"{n:,} names of about {BYTES_PER_NAME} bytes")
+        if n > MANY_NAMES:
+            require_memory(n * BYTES_PER_NAME, f"{n:,} names of about {BYTES_PER_NAME} bytes")
         names = [name for batch in self.stream(n, **options) for name in batch.names]
         if len(names) < n:
             raise TooFewNamesError(n, len(names), names)
@@ -158,10 +164,11 @@ class Sampler:
         request = SampleOptions(**options)
         if n < 0:
             raise RequestError(f"the number of names must be at least 0, not {n}")
-        if request.unique:
+        if request.unique and n > MANY_NAMES:
             require_memory(n * BYTES_PER_NAME, f"{n:,} different names of about {BYTES_PER_NAME} bytes")
-        v, p = len(self.info.vocabulary), len(request.prefix)
-        require_memory(24 * p * v, f"prefix: {p:,} characters × {v:,} log-likelihoods × 24 bytes")
+        if request.prefix:
+            p, v = len(request.prefix), len(self.info.characters) + 1
+            require_memory(24 * p * v, f"prefix: {p:,} characters × {v:,} log-likelihoods × 24 bytes")
         prefix = self.info.vocabulary.encode(request.prefix)
         return self._batches(n, prefix, request, request.name_filter())
 
@@ -180,7 +187,7 @@ class Sampler:
             # A row a name: a seed's first names are the same, however many are asked for.
             uniforms = generator.random((size, steps), dtype=np.float32)
             codepoints, log_probs = self._engine.generate(uniforms, prefix, request)
-            if np.isnan(log_probs).any():
+            if math.isnan(log_probs.sum()):
                 raise ModelFileError(NO_NUMBERS)
             batch = Batch(to_text(codepoints), log_probs.tolist())
             if accept is not None:

@@ -7,8 +7,8 @@ from typing import Any
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from makemore_pl.errors import ModelFileError
-from makemore_pl.limits import file_size, require_memory
+from makemore_pl.errors import MakemoreError, ModelFileError
+from makemore_pl.limits import MemoryLimitError, file_size, out_of_memory, require_memory
 from makemore_pl.runtime.operators import expect_known_operators
 
 MAX_FILE_BYTES = 1 << 30
@@ -61,7 +61,7 @@ def open_session(path: Path, prepare: bool = True) -> ort.InferenceSession:
         # Bytes, not the path: ONNX Runtime then has no folder to look for external data in.
         return ort.InferenceSession(content, session_options(prepare), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many unrelated types
-        raise ModelFileError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+        raise _failure(path, "not a readable ONNX model", error) from error
 
 
 def run_session(
@@ -71,11 +71,12 @@ def run_session(
 
     Raises:
         ModelFileError: the file's graph fails, which none of this project does.
+        MemoryLimitError: it would take too much memory.
     """
     try:
         results: list[NDArray[Any]] = session.run(outputs, feeds)
     except Exception as error:  # ONNX Runtime raises many unrelated types
-        raise ModelFileError(f"{path}: cannot be computed ({_first_line(error)})") from error
+        raise _failure(path, "cannot be computed", error) from error
     return results
 
 
@@ -96,6 +97,10 @@ def expect_signature(
             raise ModelFileError(f"{path}: expected {kind}s {expected}, found {found}")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def _failure(path: Path, what: str, error: Exception) -> MakemoreError:
+    """ONNX Runtime's error as one of ours. It has no type of its own for memory that it could not have."""
+    text = str(error)
+    if any(sign in text for sign in ("bad_alloc", "bad allocation", "Failed to allocate memory")):
+        return MemoryLimitError(f"{path}: {out_of_memory()}")
+    lines = text.strip().splitlines()
+    return ModelFileError(f"{path}: {what} ({lines[0][:200] if lines else type(error).__name__})")

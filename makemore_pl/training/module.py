@@ -58,6 +58,8 @@ class LitBatchNormMLP(L.LightningModule):
             raise RequestError(f"model.lr must be above 0, not {lr}")
         if not 0 < warmup < 1:
             raise RequestError(f"model.warmup must be above 0 and below 1, not {warmup}")
+        if not weight_decay >= 0:
+            raise RequestError(f"model.weight_decay must be at least 0, not {weight_decay}")
         if not 0 <= label_smoothing < 1:
             raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         self.save_hyperparameters()

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from makemore_pl.errors import RequestError
-from makemore_pl.model_info import RUNS_DIR
+from makemore_pl.model_info import RUNS_DIR, modified
 from makemore_pl.training.locks import HeldError, hold
 
 BEST = "best"
@@ -35,8 +35,9 @@ def claim_run(held: ExitStack, name: str | None, list_name: str, *, overwrite: b
         raise RequestError(f"{RUNS_DIR}: cannot be made ({error.strerror})") from error
     held.callback(_remove_if_empty, RUNS_DIR)
     if name is None:
-        return _claim_unused(held, list_name or "run")
-    if Path(name).name != name or name in ("", ".", ".."):
+        return _claim_unused(held, list_name.lstrip(".") or "run")
+    # A name with a full stop in front is a lock's, or that of a run put aside.
+    if Path(name).name != name or name == "" or name.startswith("."):
         raise RequestError(f"run: {name!r} is no name for a folder below {RUNS_DIR}/")
     folder = RUNS_DIR / name
     hold_run(held, folder)
@@ -116,7 +117,7 @@ def resolve_checkpoint(path: str, run: str | None) -> Path:
         return Path(path)
     if run is not None:
         return RUNS_DIR / run / f"{path}.ckpt"
-    found = sorted(RUNS_DIR.glob(f"*/{path}.ckpt"), key=lambda file: file.stat().st_mtime)
+    found = sorted(RUNS_DIR.glob(f"[!.]*/{path}.ckpt"), key=modified)
     if not found:
         raise RequestError(f"ckpt_path: no {path}.ckpt under {RUNS_DIR}/")
     return found[-1]

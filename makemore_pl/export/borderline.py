@@ -1,0 +1,83 @@
+"""Whether rounding of the logits alone can explain which character was drawn.
+
+Every logit may be off by a tolerance. That bounds each character's weight from both sides; by the order of
+the bounds, also whether top-k and top-p keep it; by their sums, the cumulative probabilities, between which
+the uniform must lie. All bounds are taken at once, so that no rounding is missed: neither a character hardly
+ever drawn, whose interval is narrower than the rounding, nor a tie for the last place of the k likeliest.
+
+Notation: V vocabulary size; weights are proportional to probabilities.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.runtime.decoding import Decoding
+from makemore_pl.vocabulary import BOUNDARY
+
+Array = NDArray[np.float64]
+
+
+def could_draw(
+    logits: Array, uniform: float, drawn: int, decoding: Decoding, length: int, tolerance: float
+) -> bool:
+    """Whether some logits within the tolerance make `draw` take `drawn`.
+
+    Args:
+        logits: float64 (V,), of the reference.
+        uniform: in [0, 1).
+        drawn: id.
+        decoding: temperature, top-k, top-p, minimal length.
+        length: characters that the name already has.
+        tolerance: largest deviation of a logit.
+    """
+    scores = logits.copy()
+    if length < decoding.min_length:
+        scores[BOUNDARY] = -np.inf
+    low, high = scores - tolerance, scores + tolerance
+    temperature = np.float64(np.float32(decoding.temperature))
+    if temperature == 0:
+        return bool(high[drawn] >= low.max())
+    surely, possibly = _among_the_likeliest(low, high, decoding.top_k)
+    with np.errstate(over="ignore"):  # a tiny temperature: a weight of 0
+        low, high = (np.exp(np.minimum((x - scores.max()) / temperature, 700)) for x in (low, high))
+    low, high = np.where(surely, low, 0.0), np.where(possibly, high, 0.0)
+    if decoding.top_p < 1:
+        surely, possibly = _in_the_nucleus(low, high, np.float64(np.float32(decoding.top_p)))
+        low, high = np.where(surely, low, 0.0), np.where(possibly, high, 0.0)
+    if high[drawn] == 0:
+        return False
+    before, after = slice(0, drawn), slice(drawn + 1, None)
+    # Its interval begins lowest where all before it are as light, and all else as heavy, as can be.
+    begins = low[before].sum() / (low[before].sum() + high[drawn] + high[after].sum())
+    up_to = high[before].sum() + high[drawn]
+    ends = up_to / (up_to + low[after].sum())
+    return bool(begins - 1e-12 <= uniform <= ends + 1e-12)  # float64's own rounding
+
+
+def _among_the_likeliest(low: Array, high: Array, k: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which are surely, and which possibly, among the k likeliest or tied with the last of them."""
+    if not 0 < k < len(low):
+        return np.ones(len(low), dtype=bool), np.ones(len(low), dtype=bool)
+    falling_low, falling_high = -np.sort(-low), -np.sort(-high)
+    # Surely: fewer than k others can come before it. It is itself among the first k of `high`.
+    surely = (low >= falling_high[k]) & (high >= falling_high[k - 1])
+    possibly = high >= falling_low[k - 1]
+    return surely, possibly
+
+
+def _in_the_nucleus(low: Array, high: Array, p: np.float64) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which surely, and which possibly, have less than a share of p of all weight before them."""
+    least_before = _weight_above(low, low, high)
+    most_before = _weight_above(high, np.nextafter(high, np.inf), low) - np.where(high >= low, high, 0.0)
+    surely = most_before < p * low.sum()
+    possibly = least_before < p * high.sum()
+    return surely, possibly
+
+
+def _weight_above(weights: Array, of: Array, bounds: Array) -> Array:
+    """(V,): sum of those `weights` whose value `of` is above each bound."""
+    order = np.argsort(of)
+    rising = of[order]
+    total_from = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)  # weight at and after each place
+    above: Array = total_from[np.searchsorted(rising, bounds, side="right")]
+    return above
