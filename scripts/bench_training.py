@@ -24,9 +24,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED
 from makemore_pl.training.batches import BatchLoader
-from makemore_pl.training.cli import STEPS, STEPS_BETWEEN_EVALUATIONS, training_length
 from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
+from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, training_length
 from makemore_pl.training.loggers import run_loggers
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP, one_cycle

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch.optim.swa_utils import update_bn
 
