@@ -33,7 +33,7 @@ def test_fit_leaves_everything_behind(run_folder: Path) -> None:
     assert len([row for row in rows if row["val/nll"]]) == 3
     assert not [path for path in run_folder.iterdir() if path.name.startswith(".")]
     config = yaml.safe_load((run_folder / "config.yaml").read_text())
-    assert config["data"]["batch_size"] == 256
+    assert config["data"]["batch_size"] == 64
 
 
 def test_fit_prints_where_things_are_and_names(
