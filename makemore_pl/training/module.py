@@ -14,6 +14,8 @@ from makemore_pl.limits import require_memory
 from makemore_pl.training.batches import Batch
 from makemore_pl.training.model import BatchNormMLP
 
+DIVERGED = "training has diverged; try a lower model.lr"
+
 
 def one_cycle(progress: float, warmup: float) -> float:
     """Share of the highest learning rate: a half cosine up from 1/25, another one down to 0 (Smith 2018).
@@ -68,10 +70,10 @@ class LitBatchNormMLP(L.LightningModule):
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        # Exact: a sum over all examples of all batches and ranks, divided once. NaN stays NaN: by default it
+        # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default it
         # would be left out, and the mean of the rest look like a result.
-        self.val_nll = MeanMetric(nan_strategy="disable")
-        self.test_nll = MeanMetric(nan_strategy="disable")
+        self.val_nll = MeanMetric(nan_strategy="error")
+        self.test_nll = MeanMetric(nan_strategy="error")
         for metric in (self.val_nll, self.test_nll):
             metric.set_dtype(torch.float64)
 
@@ -138,7 +140,11 @@ class LitBatchNormMLP(L.LightningModule):
         if batch_idx == 0:
             self._require_memory(len(batch), training=False)
         n_examples = batch.weights.double().sum()
-        nll.update(batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples, n_examples)
+        mean = batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples
+        try:
+            nll.update(mean, n_examples)
+        except RuntimeError as error:  # that it is not a number
+            raise RequestError(f"the NLL is {mean:g}: {DIVERGED}") from error
 
     def _require_memory(self, batch: int, *, training: bool) -> None:
         """Estimate what a step takes: ids, activations, their gradients; and AdamW's state with gradients."""
@@ -155,7 +161,7 @@ class LitBatchNormMLP(L.LightningModule):
         nll = metric.compute()
         metric.reset()
         if not nll.isfinite():
-            raise RequestError(f"{stage}/nll is {nll:g}: training has diverged; try a lower model.lr")
+            raise RequestError(f"the NLL is {nll:g}: {DIVERGED}")
         # compute() has summed over the ranks: all have the same figures, so that syncing changes nothing.
         self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
         self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
