@@ -70,8 +70,8 @@ class LitBatchNormMLP(L.LightningModule):
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default it
-        # would be left out, and the mean of the rest look like a result.
+        # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
+        # it would be left out, and the mean of the rest look like a result.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")
         for metric in (self.val_nll, self.test_nll):
