@@ -93,7 +93,7 @@ def random_config(rng: random.Random) -> Config:
     vocab_size = len(set("".join(names))) + 1
     # Mostly so few contexts that all are compared, in a second.
     block_size = rng.choice([t for t in range(1, 6) if t == 1 or vocab_size**t <= MOST_CONTEXTS])
-    block_size = rng.choice([block_size] * 5 + [rng.randint(1, 5)])
+    block_size = rng.choice([block_size] * 5 + [rng.randint(1, 5), rng.randint(6, 64)])
     forms = ["auto", "mlp", "fused"]
     if vocab_size ** (block_size + 1) <= TABLE_LIMIT // 16:
         forms.append("table")
@@ -243,7 +243,6 @@ def resident_mebibytes() -> float:
 
 def soak(seed: int, seconds: float, turns: int | None, most_growth: float) -> int:
     """Run turns until the time is up; returns the exit code."""
-    contexts.RANDOM_LOGITS = RANDOM_LOGITS
     done: Counter[str] = Counter()
     start, settled = time.monotonic(), 0.0
     while time.monotonic() - start < seconds and (turns is None or done["turns"] < turns):
@@ -285,6 +284,7 @@ def main() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
+    contexts.RANDOM_LOGITS = RANDOM_LOGITS
     sys.exit(soak(args.seed, 60 * args.minutes, args.turns, args.most_growth))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from makemore_pl.export import contexts
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
@@ -62,6 +64,7 @@ def test_measure_leaves_out_what_would_take_too_long(monkeypatch: pytest.MonkeyP
 def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load("soak")
     monkeypatch.setattr(module, "NAMES", 40)
+    monkeypatch.setattr(contexts, "RANDOM_LOGITS", module.RANDOM_LOGITS)
     return module
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import VerificationError
 from makemore_pl.export.contexts import ContextSet
+from makemore_pl.export.forms import FoldedWeights
 from makemore_pl.export.verify import (
     Candidate,
     compare,
@@ -95,10 +96,46 @@ def test_a_file_that_is_wrong_for_small_batches_is_found() -> None:
     assert len(compare_batch_sizes(reference, off_by(0.0), CONTEXTS)) == 4
 
 
+def weights_of(hidden: float, output: NDArray[np.float64]) -> FoldedWeights:
+    """One hidden layer; contexts of 2 ids, embedded as 1 or -1."""
+    n_hidden = output.shape[1]
+    layer = (np.full((n_hidden, 2), hidden), np.zeros(n_hidden))
+    return FoldedWeights(2, np.array([[1.0], [-1.0]]), [layer], (output, np.zeros(len(output))))
+
+
 def test_float32_tolerance_grows_with_the_terms_not_with_the_sum() -> None:
     small, large = np.full((5, 10), 0.5), np.array([[400.0, -400.0]])
-    assert float32_tolerance(small, np.zeros(5)) == 1e-5
-    assert float32_tolerance(large, np.zeros(1)) == pytest.approx(16 * 800 * 2**-24)
+    assert float32_tolerance(weights_of(0.1, small)) == 1e-5
+    # Terms of 800 in the output; 2 * 0.1 in each of the two hidden units, whose errors are multiplied by 400.
+    unit = 8 * 2**-24
+    assert float32_tolerance(weights_of(0.1, large)) == pytest.approx(
+        unit * np.sqrt(800**2 + 2 * (400 * 0.2) ** 2)
+    )
+    assert float32_tolerance(weights_of(300, small)) == pytest.approx(
+        unit * np.sqrt(5**2 + 10 * (0.5 * 600) ** 2)
+    )
+
+
+def test_float32_in_use_is_within_the_tolerance_and_a_wrong_weight_beyond() -> None:
+    """Large terms that cancel, in the hidden layer: 1e-5 would refuse the very same network."""
+    rng = np.random.default_rng(0)
+    hidden = 300 * rng.standard_normal((8, 2))
+    hidden[:, 1] = -hidden[:, 0] + rng.standard_normal(8)
+    embedding, output = 1 + rng.random((9, 1)), rng.standard_normal((9, 8))
+    weights = FoldedWeights(2, embedding, [(hidden, np.zeros(8))], (output, np.zeros(9)))
+
+    def logits(contexts: NDArray[np.int64], dtype: type, off: float = 0.0) -> NDArray[Any]:
+        inputs = embedding.astype(dtype)[contexts].reshape(len(contexts), 2)
+        units = np.tanh(inputs @ (hidden + off).T.astype(dtype))
+        return units @ output.T.astype(dtype)
+
+    contexts = ContextSet(vocab_size=9, block_size=2)
+    exact = lambda c: logits(c, np.float64)  # noqa: E731
+    tolerance = float32_tolerance(weights)
+    [check] = compare(exact, [Candidate("float32", lambda c: logits(c, np.float32), tolerance)], contexts)
+    assert 1e-5 < check.largest <= tolerance < 1e-2
+    with pytest.raises(VerificationError):
+        compare(exact, [Candidate("wrong", lambda c: logits(c, np.float32, off=0.01), tolerance)], contexts)
 
 
 def test_contexts_as_text() -> None:

@@ -119,7 +119,7 @@ def prove(checkpoint: Checkpoint, *files: Path) -> Report:
     require_proof_memory(model)
     folded = fold(model)
     weights = FoldedWeights.from_model(folded)
-    tolerance = float32_tolerance(*weights.output)
+    tolerance = float32_tolerance(weights)
     reference = module_logits(copy.deepcopy(model).double())
     candidates = [
         Candidate("folded in float64", module_logits(folded), FLOAT64),

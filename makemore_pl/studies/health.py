@@ -7,12 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from makemore_pl.studies.loop import SGDTraining
+from makemore_pl.training.diagnostics.figures import DEAD, SATURATED
 from makemore_pl.training.model import BatchNormMLP
-
-SATURATED = 0.97
-"""|tanh| beyond which less than 6 % of a gradient passes: 1 - 0.97² (the lectures' threshold)."""
-DEAD = 0.99
-"""A unit beyond it on every example passes next to nothing to its weights, ever."""
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from makemore_pl.export.fold import fold
+from makemore_pl.export.forms import FoldedWeights
 from makemore_pl.export.verify import FLOAT64, float32_tolerance
 from makemore_pl.studies import recipes
 from makemore_pl.studies.backward import (
@@ -24,10 +26,7 @@ def study_s6(bench: Workbench) -> Outcome:
     """Three BatchNorms folded, and what they cost in use."""
     model = bench.train("S6", recipes.S6).model.eval()
     found = compare_folded(model)
-    weights = model.state_dict()
-    float32 = float32_tolerance(
-        weights["layers.output.weight"].numpy(), weights["layers.output.bias"].numpy()
-    )
+    float32 = float32_tolerance(FoldedWeights.from_model(fold(model)))
     rows = [
         _equal("S6", "folded, float64: largest difference of a logit", found.folded, FLOAT64),
         _equal("S6", "folded, float32: the same", found.folded_float32, float32),

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from makemore_pl.studies import recipes
-from makemore_pl.studies.health import SATURATED, advance_measured, tanh_outputs
+from makemore_pl.studies.health import advance_measured, tanh_outputs
 from makemore_pl.studies.sweep import smooth, sweep_learning_rate
 from makemore_pl.studies.workbench import Workbench
+from makemore_pl.training.diagnostics.figures import SATURATED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
