@@ -26,6 +26,14 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches_module, "STRETCH", 100)
 
 
+def test_windows_of_more_characters_than_a_byte_holds() -> None:
+    many = "".join(chr(0x4E00 + i) for i in range(300))
+    vocabulary, stream = encode_names([[many, "一二"]])
+    found = windows(torch.from_numpy(stream), torch.arange(len(stream)), 2)
+    expected = windows_one_by_one([many, "一二"], vocabulary, 2)
+    assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
+
+
 def windows_one_by_one(
     names: list[str], vocabulary: Vocabulary, block_size: int
 ) -> list[tuple[list[int], int]]:

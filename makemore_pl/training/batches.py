@@ -86,6 +86,13 @@ def windows(stream: Tensor, places: Tensor, block_size: int) -> Windows:
     return contexts, stream[places]
 
 
+def mixed_seed(seed: int, *numbers: int) -> int:
+    """A seed for each combination of numbers, of 63 bits; neighbouring seeds share none."""
+    for number in numbers:
+        seed = (seed * 1_000_003 + number) % (1 << 63)
+    return seed
+
+
 class Epoch:
     """Which epoch is iterated; the name and method that Lightning looks for."""
 
@@ -154,6 +161,11 @@ class BatchLoader:
     def __len__(self) -> int:
         return self.n_stretches * self.batches_of_stretch
 
+    @property
+    def smallest(self) -> int:
+        """Contexts in the smallest batch that a rank is given, of the first stretch."""
+        return len(self.first_stretch) // (self.batches_of_stretch * self.world_size)
+
     def __iter__(self) -> Iterator[Batch]:
         # An epoch that a checkpoint has begun is gone on with; any other begins at its beginning.
         resumed = self.resume_from["epoch"] == self.sampler.number
@@ -216,6 +228,4 @@ class BatchLoader:
     def _generator(self, number: int) -> torch.Generator:
         """For the order of stretch `number`, or of the stretches, in this epoch."""
         assert self.seed is not None
-        # Multiplied and added modulo 2^63, so that neighbouring seeds share no order.
-        seed = ((self.seed * 1_000_003 + self.sampler.number) * 1_000_003 + number) % (1 << 63)
-        return torch.Generator().manual_seed(seed)
+        return torch.Generator().manual_seed(mixed_seed(self.seed, self.sampler.number, number))

@@ -166,6 +166,7 @@ def _is_sound_list(data: dict[str, Any], vocab_size: int) -> bool:
         and all(isinstance(data.get(key), str) for key in ("list_name", "list_sha256"))
         and is_count(longest)
         and longest <= MAX_LENGTH
+        and isinstance(data.get("order_seed"), int | None)
     )
 
 

@@ -22,7 +22,7 @@ from makemore_pl.training.callbacks import ExportAfterFit
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
-from makemore_pl.training.guard import Progress, check_options, explained, refusal
+from makemore_pl.training.guard import Progress, check_options, expect_all_processes, explained, refusal
 from makemore_pl.training.length import training_length
 from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.lr_find import SweepTrainer
@@ -107,9 +107,9 @@ class MakemoreCLI(LightningCLI):
             )
             parser.add_argument(
                 "--recalibrate",
-                type=bool,
-                default=False,
-                help="before each validation, take BatchNorm's statistics over the whole training set",
+                type=bool | None,
+                help="before each validation, take BatchNorm's statistics over the whole training set; "
+                "left out: where several devices train",
             )
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.set_defaults(
@@ -145,16 +145,17 @@ class MakemoreCLI(LightningCLI):
         """Data, model, optimiser and Trainer; values that one of them refuses are the user's."""
         try:
             super().instantiate_classes()
-        except (MakemoreError, MisconfigurationException, TypeError, ValueError) as error:
+        except (MakemoreError, MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
             self._release_run()
             raise refusal(self.command, error) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
-        if self.command == "fit" and self.config.fit.recalibrate:
+        if self.command == "fit" and self.config.fit.recalibrate is not False:
             callbacks = config.get("callbacks") or []
             callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-            kwargs = {"callbacks": [*callbacks, RecalibrateBatchNorm()], **kwargs}
+            recalibrate = RecalibrateBatchNorm(on_one_rank=self.config.fit.recalibrate is True)
+            kwargs = {"callbacks": [*callbacks, recalibrate], **kwargs}
         if self.command == LR_FIND:
             # As long as the sweep takes; the weights are put aside in a folder that goes with it.
             work_folder = self.held.enter_context(TemporaryDirectory(prefix="makemore-"))
@@ -171,7 +172,9 @@ class MakemoreCLI(LightningCLI):
             checkpoints.dirpath = checkpoints.dirpath or str(self.run_folder)
         else:
             self._get(self.config_init, "checkpoint").save_last = False
-        return super().instantiate_trainer(**{**training_length(config), **kwargs})
+        trainer: Trainer = super().instantiate_trainer(**{**training_length(config), **kwargs})
+        expect_all_processes(trainer)
+        return trainer
 
     def fit(self, **kwargs: Any) -> None:
         """Train; an interruption by Ctrl-C says how to go on. A run that fails before its first checkpoint
@@ -190,7 +193,7 @@ class MakemoreCLI(LightningCLI):
             if not self._has_checkpoint():
                 self._release_run()
             raise
-        if self.run_folder is not None:
+        if self.run_folder is not None and self.trainer.is_global_zero:
             confirm_run(self.run_folder)
 
     def validate(self, **kwargs: Any) -> None:
@@ -206,12 +209,14 @@ class MakemoreCLI(LightningCLI):
         export: ExportAfterFit = self._get(self.config_init, "export")
         checkpoints: ModelCheckpoint = self._get(self.config_init, "checkpoint")
         if self.run_folder is None or not checkpoints.best_model_path:
-            print("nothing was saved: not one epoch was trained and evaluated")
+            if self.trainer.is_global_zero:
+                print("nothing was saved: not one epoch was trained and evaluated")
             return
         dev = checkpoints.best_model_score
-        [figures] = self.trainer.test(
-            datamodule=self.datamodule, ckpt_path=BEST, weights_only=True, verbose=False
-        )
+        # Rank 0 alone may have the file, on another machine; the Trainer hands on its weights.
+        if self.trainer.is_global_zero:
+            self.model.load_state_dict(read_checkpoint(checkpoints.best_model_path).weights)
+        [figures] = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         if not self.trainer.is_global_zero:
             return
         metrics = self.run_folder / METRICS_FILE
@@ -245,6 +250,10 @@ class MakemoreCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
+        if self.trainer.world_size > 1:
+            raise RequestError(
+                "predict: the predictions come in order from one device; set trainer.devices to 1"
+            )
         n, v = len(self.datamodule.corpus.streams["test"]), self.datamodule.vocab_size
         # The Trainer keeps them all until the end, and they are copied once.
         require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")

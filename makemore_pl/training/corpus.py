@@ -24,8 +24,9 @@ MIN_NAMES = 8
 SPLITS = ("train", "dev", "test")
 """Names to train on, to choose by, and to report."""
 
-Stream = NDArray[np.unsignedinteger]
-"""Ids of names, each followed by one boundary: uint8 (N,), or uint16 when V > 256."""
+Stream = NDArray[np.integer]
+"""Ids of names, each followed by one boundary: uint8 (N,), or int16 when V > 256: PyTorch computes with no
+uint16."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source
     return Corpus(vocabulary, streams, int(lengths.max()))
 
 
-def id_type(vocab_size: int) -> type[np.uint8] | type[np.uint16]:
+def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
     """The smallest type that holds all ids."""
-    if vocab_size > 1 << 16:
-        raise DataError(f"{vocab_size - 1:,} different characters; at most 65,535 are supported")
-    return np.uint8 if vocab_size <= 256 else np.uint16
+    if vocab_size > 1 << 15:
+        raise DataError(f"{vocab_size - 1:,} different characters; at most 32,767 are supported")
+    return np.uint8 if vocab_size <= 256 else np.int16
 
 
 def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
@@ -108,7 +109,7 @@ def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
         DataError: more different characters than two bytes can tell apart.
     """
     # Ids in the order of first appearance until all characters are known.
-    provisional = np.zeros(sys.maxunicode + 1, dtype=np.uint16)
+    provisional = np.zeros(sys.maxunicode + 1, dtype=np.int16)
     characters = ""
     parts: list[Stream] = []
     for names in blocks:

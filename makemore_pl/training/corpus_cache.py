@@ -19,7 +19,7 @@ CACHED_FROM = 1 << 22
 """Lists of at least so many bytes are cached; smaller ones take less than a second to encode."""
 BYTES_PER_BYTE = 30
 """Most memory taken while a list is encoded, for each of its bytes: that of very short names."""
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same list would give other streams."""
 
 

@@ -65,6 +65,7 @@ class NamesDataModule(L.LightningDataModule):
         if characters:
             self.corpus = self.corpus.with_vocabulary(Vocabulary(characters))
         self._streams: dict[str, torch.Tensor] = {}
+        self._order_seed: int | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -89,9 +90,15 @@ class NamesDataModule(L.LightningDataModule):
         contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
         return contexts.long(), targets.long()
 
+    def setup(self, stage: str) -> None:
+        """Called by Lightning, on each rank."""
+        assert self.trainer is not None
+        # What seed_everything has set; without it ranks have seeds of their own, and rank 0's counts.
+        self._order_seed = self.trainer.strategy.broadcast(torch.initial_seed())
+
     def train_dataloader(self) -> BatchLoader:
-        # torch.initial_seed is what seed_everything has set: the same on every rank.
-        return self._loader("train", self.batch_size, seed=torch.initial_seed())
+        seed = torch.initial_seed() if self._order_seed is None else self._order_seed
+        return self._loader("train", self.batch_size, seed=seed)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("dev", self.eval_batch_size)
@@ -104,12 +111,13 @@ class NamesDataModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size, merged=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must know of its data to be exported, or tested, without it."""
+        """What a checkpoint must know of its data to be exported or tested without it, or gone on with."""
         return {
             "characters": self.vocabulary.characters,
             "list_name": self.list.name,
             "list_sha256": self.list.sha256,
             "longest_name": self.corpus.longest_name,
+            "order_seed": self._order_seed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -119,6 +127,7 @@ class NamesDataModule(L.LightningDataModule):
                 f"the checkpoint knows {describe_characters(state_dict['characters'])}, the list "
                 f"{self.list.name} has {describe_characters(self.vocabulary.characters)}"
             )
+        self._order_seed = state_dict.get("order_seed")
 
     def _loader(
         self, split: str, batch_size: int, seed: int | None = None, merged: bool | None = None

@@ -1,10 +1,13 @@
 """What goes wrong before anything is trained: options and checkpoints that end in errors inside Lightning."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -21,6 +24,12 @@ LEAST = {
     "gradient_clip_val": 0,
 }
 """Least values of those of Lightning's options that it does not check itself."""
+
+
+class LostProcessError(MakemoreError):
+    """One of several ranks is gone, and the others cannot go on without it."""
+
+    exit_code = 1
 
 
 class Progress(Callback):
@@ -61,6 +70,31 @@ def check_options(seed: bool | int | None, trainer: Any) -> None:
         )
 
 
+def expect_all_processes(trainer: Trainer) -> None:
+    """Refuse a Trainer that leaves out processes that a launcher has started, or would wait for others.
+
+    Without this, each process of a launcher would train on its own and write the same files.
+
+    Raises:
+        RequestError: for such a Trainer.
+    """
+    launcher, variable = "torchrun", "WORLD_SIZE"
+    if SLURMEnvironment.detect():
+        launcher, variable = "Slurm", "SLURM_NTASKS"
+    elif not TorchElasticEnvironment.detect():
+        if trainer.num_nodes > 1 and not {"NODE_RANK", "MASTER_ADDR"} <= os.environ.keys():
+            raise RequestError(
+                f"trainer.num_nodes is {trainer.num_nodes}: start each by torchrun or under Slurm"
+            )
+        return
+    started = int(os.environ.get(variable, 1))
+    if started != trainer.world_size:
+        raise RequestError(
+            f"{launcher} has started {started} processes, but trainer.devices × trainer.num_nodes is "
+            f"{trainer.num_devices} × {trainer.num_nodes}; they must be equal"
+        )
+
+
 @contextmanager
 def explained(command: str, progress: Progress, source: Checkpoint | None) -> Iterator[None]:
     """Show errors before anything is computed as what they are: the checkpoint's fault, or an option's.
@@ -76,6 +110,10 @@ def explained(command: str, progress: Progress, source: Checkpoint | None) -> It
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        if is_lost_process(error):
+            raise LostProcessError(
+                f"{command}: another of its processes has ended, see above; go on with --ckpt_path last"
+            ) from error
         if progress.started or is_out_of_memory(error):
             raise
         if source is not None:
@@ -94,6 +132,11 @@ def refusal(command: str, error: Exception) -> MakemoreError:
             return cause
         cause = cause.__cause__ or cause.__context__
     return RequestError(f"{command}: {error}")
+
+
+def is_lost_process(error: Exception) -> bool:
+    """Whether ranks could not reach each other; Gloo, which talks between CPUs, has no type for it."""
+    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -6,12 +6,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from makemore_pl.errors import RequestError
 from makemore_pl.limits import require_memory
-from makemore_pl.training.batches import Batch
+from makemore_pl.training.batches import Batch, BatchLoader, mixed_seed
 from makemore_pl.training.model import BatchNormMLP
 
 DIVERGED = "training has diverged; try a lower model.lr"
@@ -65,6 +65,7 @@ class LitBatchNormMLP(L.LightningModule):
         if not 0 <= label_smoothing < 1:
             raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         self.save_hyperparameters()
+        self._noise_seed = torch.initial_seed()
         self.lr = lr
         self.warmup = warmup
         self.weight_decay = weight_decay
@@ -82,11 +83,35 @@ class LitBatchNormMLP(L.LightningModule):
         logits: Tensor = self.net(context)
         return logits
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if len(batch) < 2 and self.hparams.get("batch_norm", True):
+    def setup(self, stage: str) -> None:
+        """Called by Lightning, before a checkpoint is loaded."""
+        self._noise_seed = torch.initial_seed()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["noise_seed"] = self._noise_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._noise_seed = int(checkpoint.get("noise_seed", self._noise_seed))
+
+    def on_train_start(self) -> None:
+        """Raises RequestError, on all ranks alike, for batches on which BatchNorm cannot train."""
+        loader = self.trainer.train_dataloader
+        has_norm = any(isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm) for layer in self.net.modules())
+        if has_norm and isinstance(loader, BatchLoader) and loader.smallest < 2:
+            share = " for each rank" if self.trainer.world_size > 1 else ""
             raise RequestError(
-                "BatchNorm cannot train on a batch of 1 context; choose a larger data.batch_size"
+                f"BatchNorm cannot train on a batch of {loader.smallest} contexts{share}; "
+                "choose a larger data.batch_size, or model.batch_norm false"
             )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout's noise depends on seed, step and rank alone: ranks draw their own, and a run that is
+        # stopped and gone on with repeats it, whatever else has drawn random numbers in between.
+        if self.hparams.get("dropout"):
+            step = self.trainer.fit_loop.total_batch_idx
+            torch.manual_seed(mixed_seed(self._noise_seed, step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch_idx == 0:
             self._require_memory(len(batch), training=True)
         log_probs = self.net(batch.contexts).log_softmax(dim=1)  # (B, V)
@@ -139,6 +164,8 @@ class LitBatchNormMLP(L.LightningModule):
     def _evaluate(self, batch: Batch, batch_idx: int, nll: MeanMetric) -> None:
         if batch_idx == 0:
             self._require_memory(len(batch), training=False)
+        if not len(batch):  # this rank's share of less than one context for each
+            return
         n_examples = batch.weights.double().sum()
         mean = batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples
         try:

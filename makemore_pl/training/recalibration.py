@@ -77,12 +77,21 @@ class RecalibrateBatchNorm(Callback):
     Weights are not touched, nor is anything that training reads: it goes on as it would have without. The
     training set is that of the Trainer's data module, as it comes from a `train_dataloader()` of its own.
 
+    Args:
+        on_one_rank: false recalibrates only where there are several ranks: each has running statistics of its
+            own share of the batches, and would validate another model.
+
     Raises:
         RequestError: the fit has no data module.
     """
 
+    def __init__(self, on_one_rank: bool = True) -> None:
+        self.on_one_rank = on_one_rank
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        if trainer.world_size == 1 and not self.on_one_rank:
             return
         assert isinstance(pl_module, LitBatchNormMLP)
         data: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
