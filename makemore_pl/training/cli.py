@@ -28,6 +28,7 @@ from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.lr_find import SweepTrainer
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
+from makemore_pl.training.progress import progress_bar
 from makemore_pl.training.recalibration import RecalibrateBatchNorm
 from makemore_pl.training.runs import (
     BEST,
@@ -151,11 +152,11 @@ class MakemoreCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
+        callbacks = config.get("callbacks") or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if self.command == "fit" and self.config.fit.recalibrate is not False:
-            callbacks = config.get("callbacks") or []
-            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-            recalibrate = RecalibrateBatchNorm(on_one_rank=self.config.fit.recalibrate is True)
-            kwargs = {"callbacks": [*callbacks, recalibrate], **kwargs}
+            callbacks.append(RecalibrateBatchNorm(on_one_rank=self.config.fit.recalibrate is True))
+        kwargs = {"callbacks": callbacks, **progress_bar(config.enable_progress_bar, callbacks), **kwargs}
         if self.command == LR_FIND:
             # As long as the sweep takes; the weights are put aside in a folder that goes with it.
             work_folder = self.held.enter_context(TemporaryDirectory(prefix="makemore-"))

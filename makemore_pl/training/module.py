@@ -49,9 +49,9 @@ class LitBatchNormMLP(L.LightningModule):
         self,
         vocab_size: int,
         block_size: int,
-        lr: float = 0.02,
+        lr: float = 0.04,
         warmup: float = 0.4,
-        weight_decay: float = 0.01,
+        weight_decay: float = 0.3,
         label_smoothing: float = 0.0,
         **network: Any,
     ) -> None:
