@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +24,16 @@ from makemore_pl.limits import in_words
 from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.runtime.session import MAX_FILE_BYTES
 from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.training.locks import hold
+from makemore_pl.training.locks import HeldError, hold
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
 
 FORMS: tuple[Form, ...] = get_args(Form)
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""
+WORK_PREFIX = ".export-"
+LOCK = ".lock"
+"""In a temporary folder, held as long as the export that has made it is at work."""
 AUTO_TABLE_LIMIT = 1 << 22
 """Most float32 entries in the tables of a form that `auto` chooses: 16 MiB."""
 
@@ -73,7 +76,7 @@ def export_checkpoint(
     with _work_folder(folder) as work:
         report = _write(work, source, form)
         # Of two exports into one folder, the files of the later one end up there, not some of each.
-        with hold(folder / ".export.lock", wait=-1, what=folder):
+        with _hold_exports(folder):
             for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
                 (work / file).replace(folder / file)
     return Export(folder, report)
@@ -156,16 +159,33 @@ def _work_folder(folder: Path) -> Iterator[Path]:
     existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+        with ExitStack() as held:
+            with _hold_exports(folder):
+                for old in folder.glob(f"{WORK_PREFIX}*"):
+                    _remove_if_left_behind(old)
+                work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=folder))
+                held.callback(shutil.rmtree, work, ignore_errors=True)
+                held.enter_context(hold(work / LOCK, wait=0, what=work))
+            yield work
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written to ({error.strerror})") from error
-    try:
-        yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         if not existed:
             with suppress(OSError):  # not empty: another export's
                 folder.rmdir()
+
+
+def _hold_exports(folder: Path) -> AbstractContextManager[None]:
+    """What exports into one folder take in turns."""
+    return hold(folder / ".export.lock", wait=-1, what=folder)
+
+
+def _remove_if_left_behind(work: Path) -> None:
+    """Remove the temporary folder of an export that was killed: its lock is free."""
+    with suppress(HeldError):
+        with hold(work / LOCK, wait=0, what=work):
+            pass
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form) -> ModelInfo:

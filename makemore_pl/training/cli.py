@@ -2,17 +2,18 @@
 
 import argparse
 import csv
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from signal import SIGINT
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.limits import require_memory
@@ -31,14 +32,13 @@ from makemore_pl.training.plots import plot_losses
 from makemore_pl.training.progress import progress_bar
 from makemore_pl.training.recalibration import RecalibrateBatchNorm
 from makemore_pl.training.runs import (
-    BEST,
-    LAST,
     claim_run,
     confirm_run,
     hold_run,
     release_run,
     resolve_checkpoint,
 )
+from makemore_pl.training.saving import AtomicCheckpointIO, RunCheckpoint, SaveConfig
 from makemore_pl.vocabulary import BOUNDARY
 
 LR_FIND = "lr_find"
@@ -47,9 +47,11 @@ NAMES_SHOWN = 10
 
 
 class InterruptedFit(MakemoreError):
-    """Training was stopped by Ctrl-C."""
+    """Training was stopped by a signal; the exit code is that of a process which that has ended."""
 
-    exit_code = 130
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class MakemoreCLI(LightningCLI):
@@ -79,8 +81,8 @@ class MakemoreCLI(LightningCLI):
                 LitBatchNormMLP,
                 NamesDataModule,
                 trainer_class=SweepTrainer if command == LR_FIND else Trainer,
-                save_config_callback=SaveConfigCallback if command == "fit" else None,
-                save_config_kwargs={"overwrite": True},
+                save_config_callback=SaveConfig if command == "fit" else None,
+                save_config_kwargs={"save_to_log_dir": False},
                 trainer_defaults={"num_sanity_val_steps": 0, "callbacks": [self.progress]},
                 seed_everything_default=42,
                 parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
@@ -112,15 +114,7 @@ class MakemoreCLI(LightningCLI):
                 help="before each validation, take BatchNorm's statistics over the whole training set; "
                 "left out: where several devices train",
             )
-            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-            parser.set_defaults(
-                {
-                    "checkpoint.filename": BEST,
-                    "checkpoint.monitor": "val/nll",
-                    "checkpoint.save_last": True,
-                    "checkpoint.enable_version_counter": False,
-                }
-            )
+            parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
             parser.add_lightning_class_args(ExportAfterFit, "export")
         if self.source is not None:
             parser.set_defaults(_defaults_from(self.source))
@@ -169,27 +163,35 @@ class MakemoreCLI(LightningCLI):
             kwargs = {"default_root_dir": str(self.run_folder), **kwargs}
             if config.get("logger") in (None, True):
                 kwargs["logger"] = run_loggers(self.run_folder, self.source.global_step if self.source else 0)
-            checkpoints: ModelCheckpoint = self._get(self.config_init, "checkpoint")
+            checkpoints: RunCheckpoint = self._get(self.config_init, "checkpoint")
             checkpoints.dirpath = checkpoints.dirpath or str(self.run_folder)
-        else:
-            self._get(self.config_init, "checkpoint").save_last = False
+            plugins = config.get("plugins") or []
+            plugins = plugins if isinstance(plugins, list) else [plugins]
+            kwargs = {"plugins": [*plugins, AtomicCheckpointIO()], **kwargs}
         trainer: Trainer = super().instantiate_trainer(**{**training_length(config), **kwargs})
         expect_all_processes(trainer)
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; an interruption by Ctrl-C says how to go on. A run that fails before its first checkpoint
+        """Train; an interruption says how to go on. A run that fails before its first checkpoint
         leaves nothing, and what it was to replace stays.
         """
         try:
             with explained(self.command, self.progress, self.source):
                 self.trainer.fit(**kwargs)
         except SystemExit as end:  # what Lightning makes of Ctrl-C, after it has shut down in order
-            last = (self.run_folder or Path()) / f"{LAST}.ckpt"
-            go_on = f"; go on with --run {last.parent.name} --ckpt_path {LAST}" if last.is_file() else ""
-            if not self._has_checkpoint():
+            checkpoints: RunCheckpoint = self._get(self.config_init, "checkpoint")
+            go_on = "; nothing was saved"
+            if self._has_checkpoint():
+                config = Path(checkpoints.last_model_path).with_name("config.yaml")
+                options = ["--config", str(config)] if config.is_file() else []
+                options += ["--ckpt_path", checkpoints.last_model_path]
+                go_on = f"; go on with: makemore fit {shlex.join(options)}"
+            else:
                 self._release_run()
-            raise InterruptedFit(f"interrupted in epoch {self.trainer.current_epoch}{go_on}") from end
+            raise InterruptedFit(
+                f"interrupted at step {self.trainer.global_step}{go_on}", checkpoints.stopped_by or SIGINT
+            ) from end
         except Exception:
             if not self._has_checkpoint():
                 self._release_run()
@@ -208,7 +210,7 @@ class MakemoreCLI(LightningCLI):
     def after_fit(self) -> None:
         """Figures of the best checkpoint, where everything lies, and names from the exported file."""
         export: ExportAfterFit = self._get(self.config_init, "export")
-        checkpoints: ModelCheckpoint = self._get(self.config_init, "checkpoint")
+        checkpoints: RunCheckpoint = self._get(self.config_init, "checkpoint")
         if self.run_folder is None or not checkpoints.best_model_path:
             if self.trainer.is_global_zero:
                 print("nothing was saved: not one epoch was trained and evaluated")
@@ -272,8 +274,8 @@ class MakemoreCLI(LightningCLI):
             writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
 
     def _has_checkpoint(self) -> bool:
-        callbacks = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        return any(Path(c.last_model_path).is_file() or Path(c.best_model_path).is_file() for c in callbacks)
+        checkpoints: RunCheckpoint = self._get(self.config_init, "checkpoint")
+        return Path(checkpoints.last_model_path).is_file()
 
     def _release_run(self) -> None:
         """Take back the folder that `_claim_run` has made, and put back what it replaced."""
@@ -285,6 +287,8 @@ class MakemoreCLI(LightningCLI):
         options = self.config[self.command]
         if self.source is not None:
             folder = self.source.path.parent
+            if folder.resolve().parent == RUNS_DIR.resolve():
+                folder = RUNS_DIR / folder.resolve().name  # as its own checkpoints name it
             if options.run is None or folder == RUNS_DIR / options.run:
                 if is_rank_zero():
                     hold_run(self.held, folder)

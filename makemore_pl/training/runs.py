@@ -12,6 +12,8 @@ from makemore_pl.training.locks import HeldError, hold
 
 BEST = "best"
 LAST = "last"
+BEGINNING = {"config.yaml", "hparams.yaml", "metrics.csv", "diagnostics.csv", "tensorboard"}
+"""What a run writes before its first checkpoint."""
 
 
 def claim_run(held: ExitStack, name: str | None, list_name: str, *, overwrite: bool = False) -> Path:
@@ -41,6 +43,7 @@ def claim_run(held: ExitStack, name: str | None, list_name: str, *, overwrite: b
         raise RequestError(f"run: {name!r} is no name for a folder below {RUNS_DIR}/")
     folder = RUNS_DIR / name
     hold_run(held, folder)
+    _clear_abandoned(folder)
     if overwrite and folder.is_dir():
         shutil.rmtree(_replaced(folder), ignore_errors=True)
         folder.rename(_replaced(folder))
@@ -58,6 +61,7 @@ def _claim_unused(held: ExitStack, stem: str) -> Path:
         folder = RUNS_DIR / (stem if i == 1 else f"{stem}-{i}")
         with ExitStack() as attempt, suppress(HeldError):
             hold_run(attempt, folder)
+            _clear_abandoned(folder)
             if _make(folder):
                 held.enter_context(attempt.pop_all())
                 return folder
@@ -87,6 +91,22 @@ def release_run(folder: Path) -> None:
         _replaced(folder).rename(folder)
 
 
+def _clear_abandoned(folder: Path) -> None:
+    """Take back what a run that was killed before its first checkpoint has left. The folder must be held."""
+    if _is_abandoned(folder):
+        shutil.rmtree(folder)
+    if not folder.exists() and _replaced(folder).is_dir():
+        _replaced(folder).rename(folder)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether a folder holds only what a run writes before its first checkpoint."""
+    return folder.is_dir() and all(
+        path.name in BEGINNING or (path.name.startswith(".") and path.suffix in (".part", ".lock"))
+        for path in folder.iterdir()
+    )
+
+
 def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
@@ -111,13 +131,25 @@ def resolve_checkpoint(path: str, run: str | None) -> Path:
     """The file that `--ckpt_path` stands for: `best` or `last` of a run, by default of the newest, or a path.
 
     Raises:
-        RequestError: there is no such run.
+        RequestError: there is no such run, or a newer one has no checkpoint yet.
     """
     if path not in (BEST, LAST):
         return Path(path)
     if run is not None:
-        return RUNS_DIR / run / f"{path}.ckpt"
-    found = sorted(RUNS_DIR.glob(f"[!.]*/{path}.ckpt"), key=modified)
-    if not found:
-        raise RequestError(f"ckpt_path: no {path}.ckpt under {RUNS_DIR}/")
-    return found[-1]
+        folder = RUNS_DIR / run
+    else:
+        found = sorted(RUNS_DIR.glob(f"[!.]*/{path}.ckpt"), key=modified)
+        if not found:
+            raise RequestError(f"ckpt_path: no {path}.ckpt under {RUNS_DIR}/")
+        folder = found[-1].parent
+        # Not to go on with an older run in place of one that was killed at its beginning.
+        newer = [each for each in RUNS_DIR.glob("[!.]*/config.yaml") if modified(each) > modified(found[-1])]
+        begun = [each.parent for each in newer if _is_abandoned(each.parent)]
+        if path == LAST and begun:
+            raise RequestError(
+                f"ckpt_path: {begun[0]} has no checkpoint yet; begin it again without --ckpt_path, "
+                f"or go on with an older run by --ckpt_path {found[-1]}"
+            )
+    checkpoint = folder / f"{path}.ckpt"
+    # Stopped between writing its first best.ckpt and its first last.ckpt, which are the same.
+    return folder / f"{BEST}.ckpt" if path == LAST and not checkpoint.is_file() else checkpoint

@@ -4,6 +4,7 @@ Not into `metrics.csv`: a deep network has a hundred columns, on steps of their 
 """
 
 import csv
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from makemore_pl.training.atomic import whole_lines, write_whole
 from makemore_pl.training.diagnostics.figures import Histogram, Snapshot
 
 DIAGNOSTICS_FILE = "diagnostics.csv"
@@ -35,13 +37,10 @@ class Record:
 
 def read_records(file: Path) -> list[Record]:
     """Read a `diagnostics.csv` back; no file, no records."""
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as content:
-        return [
-            Record(int(row.pop("step")), {name: float(value) for name, value in row.items() if value})
-            for row in csv.DictReader(content)
-        ]
+    return [
+        Record(int(row.pop("step")), {name: float(value) for name, value in row.items() if value})
+        for row in csv.DictReader(whole_lines(file))
+    ]
 
 
 class RecordWriter:
@@ -65,20 +64,20 @@ class RecordWriter:
         if not self._columns:
             self._columns = list(snapshot.scalars())
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow(["step", *self._columns])
-            for row in self.earlier:
-                self._append(row)
-        self._append(record)
+            content = io.StringIO(newline="")
+            rows = csv.writer(content, lineterminator="\n")
+            rows.writerow(["step", *self._columns])
+            rows.writerows(self._cells(row) for row in self.earlier)
+            write_whole(self.file, content.getvalue().encode())
+        with self.file.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(self._cells(record))
         for logger in self.tensorboards:
             _to_tensorboard(logger, snapshot, record)
         return record
 
-    def _append(self, record: Record) -> None:
+    def _cells(self, record: Record) -> list[str]:
         values = (record.scalars.get(column) for column in self._columns)
-        cells = ("" if value is None else f"{value:.6g}" for value in values)
-        with self.file.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow([record.step, *cells])
+        return [str(record.step), *("" if value is None else f"{value:.6g}" for value in values)]
 
 
 def _to_tensorboard(logger: TensorBoardLogger, snapshot: Snapshot, record: Record) -> None:

@@ -1,0 +1,34 @@
+"""Files that are there as they were, or as they are to be: whatever stops the process that writes them."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file anew. Until all of it is on disk, the earlier one stays.
+
+    What a killed process leaves is a hidden file beside it, which the next one writes over.
+
+    Raises:
+        OSError: it cannot be written; the earlier one has stayed.
+    """
+    part = file.with_name(f".{file.name}.part")
+    try:
+        with part.open("wb") as target:
+            target.write(content)
+            target.flush()
+            os.fsync(target.fileno())
+        part.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def whole_lines(file: Path) -> list[str]:
+    """The lines of a text file, but for one that a killed process has cut short; no file, no lines."""
+    if not file.is_file():
+        return []
+    text = file.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()

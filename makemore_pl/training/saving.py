@@ -1,0 +1,218 @@
+"""What a run saves, and when: so that one that is stopped at any instant can be gone on with, bit for bit."""
+
+import io
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+
+from makemore_pl.errors import CheckpointError
+from makemore_pl.training.atomic import write_whole
+from makemore_pl.training.runs import BEST
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STEPS_BETWEEN_AGREEMENTS = 20
+"""Of several ranks, on whether one of them has been asked to stop."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all.
+
+    Lightning's own writes to the system's folder for temporary files and moves that: where it lies on another
+    disk, a kill leaves half a file; and a folder that must not be written to is passed over in silence.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Raises CheckpointError where it cannot be written; an earlier file has stayed."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        file = Path(path)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, content.getvalue())
+        except OSError as error:
+            stays = "; the earlier one stays" if file.is_file() else ""
+            raise CheckpointError(f"{file}: cannot be written ({error.strerror}){stays}") from error
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes a run's `config.yaml` whole or not at all."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.log_dir is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            text = self.parser.dump(self.config, skip_none=False)
+            folder = Path(trainer.log_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / self.config_filename, text.encode())
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Writes `best.ckpt` after an evaluation that was the best so far, and `last.ckpt` after each.
+
+    Ctrl-C and SIGTERM write `last.ckpt` at the present step and end the fit; a second one ends it at once.
+
+    Args:
+        dirpath: folder of the checkpoints; by default the run's.
+        filename: name of the best ones.
+        monitor: the figure that says which are best.
+        mode: whether the lowest or the highest is.
+        save_top_k: how many of the best are kept; -1: all; 0: none.
+        every_n_epochs: epochs from one evaluation that may be the best to the next.
+        every_n_train_steps: write `last.ckpt` every so many steps, too.
+        verbose: say when one is written.
+    """
+
+    def __init__(
+        self,
+        dirpath: str | None = None,
+        filename: str | None = BEST,
+        monitor: str = "val/nll",
+        mode: Literal["min", "max"] = "min",
+        save_top_k: int = 1,
+        every_n_epochs: int = 1,
+        every_n_train_steps: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            save_top_k=save_top_k,
+            every_n_epochs=every_n_epochs,
+            verbose=verbose,
+            enable_version_counter=False,
+        )
+        self.every_n_steps = every_n_train_steps
+        self.stopped_by: int | None = None
+        """The signal that is to end the fit, if any."""
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def state_key(self) -> str:
+        """The same whatever the options: a run gone on with under others keeps its best score."""
+        return "RunCheckpoint"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Scores and paths; a folder that has been moved, or goes by another name, holds the same files."""
+        folder = self.dirpath
+        if folder is not None and state_dict["dirpath"] != folder:
+            moved = {key: self._moved(value) for key, value in state_dict.items() if key.endswith("_path")}
+            scores = {self._moved(path): score for path, score in state_dict["best_k_models"].items()}
+            if Path(moved["best_model_path"]).is_file():
+                state_dict = {**state_dict, **moved, "best_k_models": scores, "dirpath": folder}
+        super().load_state_dict(state_dict)
+        self.current_score = state_dict["current_score"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._last_global_step_saved = trainer.global_step
+        _restore_place(trainer)
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in SIGNALS}
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.fast_dev_run or not _can_go_on_from_here(trainer):  # type: ignore[attr-defined]
+            return
+        stop, due = self._stop_or_due(trainer)
+        if stop or due or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            # This step's row, which Lightning would write a moment after: no one writes it after a kill.
+            trainer._logger_connector.update_train_step_metrics()
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        if stop:
+            raise KeyboardInterrupt
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:  # type: ignore[attr-defined]
+            return
+        figures = self._monitor_candidates(trainer)
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._save_topk_checkpoint(trainer, figures)
+        self._save_last_checkpoint(trainer, figures)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            return
+        stop, due = self._stop_or_due(trainer)
+        if (stop or due) and self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        if stop:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        self._restore_handlers()
+        if self.stopped_by is not None:  # in the last step of all
+            raise KeyboardInterrupt
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore_handlers()
+
+    def _stop_or_due(self, trainer: L.Trainer) -> tuple[bool, bool]:
+        """Whether a signal asks any device to stop, and whether `last.ckpt` is due by the number of steps."""
+        # Several ranks must agree, which makes them wait for each other: now and then only.
+        stop = (trainer.world_size == 1 or trainer.global_step % STEPS_BETWEEN_AGREEMENTS == 0) and (
+            trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
+        )
+        since_last = trainer.global_step - self._last_global_step_saved
+        return stop, self.every_n_steps is not None and since_last >= self.every_n_steps
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is not None:
+            raise KeyboardInterrupt
+        self.stopped_by = number
+        print("stopping after this step; once more stops at once", file=sys.stderr)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _moved(self, path: str) -> str:
+        """A file of the folder that the state is of, in this one."""
+        return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+
+def _can_go_on_from_here(trainer: L.Trainer) -> bool:
+    """Whether Lightning goes on rightly from a checkpoint written when this batch ends.
+
+    It loses gradients that are being accumulated, an evaluation that is due after the batch, and the end of
+    the epoch.
+    """
+    epoch = trainer.fit_loop.epoch_loop
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    in_between = epoch._should_accumulate() or epoch._num_ready_batches_reached()
+    return not in_between and not epoch._should_check_val_fx(fetcher)
+
+
+def _restore_place(trainer: L.Trainer) -> None:
+    """Two things that Lightning does not restore in a fit that goes on from a checkpoint."""
+    fit = trainer.fit_loop
+    # The loader's place, where the schedule has asked for the number of batches before.
+    fit._load_combined_loader_states()
+    # That an epoch had ended: it would go on within that epoch for one batch.
+    epochs: Any = fit.epoch_progress
+    if fit.restarting and epochs.total.processed == epochs.total.ready:
+        epochs.current.completed = epochs.current.processed
+        epochs.total.completed = epochs.total.processed
+        fit.reset_restart_stage()
+        fit.epoch_loop.restarting = False
