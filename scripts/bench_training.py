@@ -2,24 +2,28 @@
 
 All on the makemore list with the lectures' split. Every way runs in a process of its own, in turns, so that
 other load slows all alike; the lectures' 200,000 steps are cut into as many parts as there are turns. A row
-of merged contexts counts as the examples that it stands for.
+of merged contexts counts as the examples that it stands for. The last two ways are some steps of the network
+of `best`, to tell what the Trainer costs where a step takes longer.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
+import pty
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED
@@ -30,10 +34,35 @@ from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, traini
 from makemore_pl.training.loggers import run_loggers
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP, one_cycle
+from makemore_pl.training.progress import progress_bar
+from makemore_pl.training.saving import AtomicCheckpointIO, RunCheckpoint
 
 TARGET = 2.1048
 """Dev NLL that the lectures' 200,000 steps reached."""
 NOTEBOOK_STEPS = 200_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained in our own two ways."""
+
+    block_size: int
+    steps: int
+    network: dict[str, Any]
+
+    def data(self) -> NamesDataModule:
+        return NamesDataModule("makemore", block_size=self.block_size, dedupe=False)
+
+    def module(self, data: NamesDataModule) -> LitBatchNormMLP:
+        return LitBatchNormMLP(data.vocab_size, self.block_size, **self.network)
+
+
+DEFAULT = Recipe(block_size=3, steps=STEPS, network={})
+WIDE = Recipe(
+    block_size=8,
+    steps=50,
+    network={"n_embd": 24, "n_hidden": 640, "n_layers": 3, "dropout": 0.35, "lr": 0.005, "weight_decay": 0.5},
+)
 Figures = dict[str, float]
 
 
@@ -57,10 +86,10 @@ def notebook(device: str, folder: Path, steps: int) -> Figures:
     }
 
 
-def hand_written(device: str, folder: Path, steps: int) -> Figures:
-    """(b) Our recipe as a plain PyTorch loop: dev every 100 steps, no logging, no checkpoints."""
+def hand_written(device: str, recipe: Recipe) -> Figures:
+    """(b) A recipe as a plain PyTorch loop: dev every 100 steps, no logging, no checkpoints."""
     L.seed_everything(42, verbose=False)
-    data = NamesDataModule("makemore", dedupe=False)
+    data = recipe.data()
     loaders = {
         split: BatchLoader(
             torch.from_numpy(data.corpus.streams[split]).to(_torch_device(device)),
@@ -70,20 +99,23 @@ def hand_written(device: str, folder: Path, steps: int) -> Figures:
         )
         for split in SPLITS
     }
-    model = BatchNormMLP(data.vocab_size, data.block_size).to(_torch_device(device))
+    module = recipe.module(data).to(_torch_device(device))  # for its arguments
+    model = module.net.train()
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": module.weight_decay},
             {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
         ],
-        lr=0.02,
+        lr=module.lr,
         fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / STEPS, warmup=0.4))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: one_cycle(step / recipe.steps, module.warmup)
+    )
     step = reached = 0
     dev = math.inf
     start = time.perf_counter()
-    while step < STEPS:
+    while step < recipe.steps:
         for batch in loaders["train"]:
             loss = batch.nll(model(batch.contexts).log_softmax(dim=1)) / batch.mean_weight
             optimizer.zero_grad()
@@ -91,16 +123,16 @@ def hand_written(device: str, folder: Path, steps: int) -> Figures:
             optimizer.step()
             schedule.step()
             step += 1
-            if step % STEPS_BETWEEN_EVALUATIONS == 0:
+            if step % STEPS_BETWEEN_EVALUATIONS == 0 or step == recipe.steps:
                 dev = _evaluate(model, loaders["dev"])
                 reached = reached or step * (dev <= TARGET)
-            if step == STEPS:
+            if step == recipe.steps:
                 break
         loaders["train"].sampler.set_epoch(loaders["train"].sampler.number + 1)
     seconds = seconds_since(start)
     return {
         "seconds": seconds,
-        "steps": STEPS,
+        "steps": recipe.steps,
         "examples_per_step": len(loaders["train"].stream) / len(loaders["train"]),
         "dev": dev,
         "test": _evaluate(model, loaders["test"]),
@@ -108,28 +140,27 @@ def hand_written(device: str, folder: Path, steps: int) -> Figures:
     }
 
 
-def trainer(device: str, folder: Path, steps: int) -> Figures:
+def trainer(device: str, folder: Path, recipe: Recipe) -> Figures:
     """(c) What `makemore fit` sets up, with logging, progress bar and checkpoints."""
     L.seed_everything(42, verbose=False)
-    data = NamesDataModule("makemore", dedupe=False)
-    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    data = recipe.data()
+    module = recipe.module(data)
     reached = ReachedTarget()
+    length = {"max_steps": recipe.steps, "val_check_interval": None, "check_val_every_n_epoch": 1}
     fitter = L.Trainer(
-        **training_length({"max_steps": STEPS, "val_check_interval": None, "check_val_every_n_epoch": 1}),
+        **training_length(length),
+        **progress_bar(True, [RunCheckpoint(dirpath=str(folder)), reached]),
         accelerator=device,
         num_sanity_val_steps=0,
-        logger=run_loggers(folder, 0),
-        callbacks=[
-            ModelCheckpoint(dirpath=folder, filename="best", monitor="val/nll", save_last=True),
-            reached,
-        ],
+        logger=run_loggers(folder),
+        plugins=[AtomicCheckpointIO()],
     )
     start = time.perf_counter()
     fitter.fit(module, datamodule=data)
     seconds = seconds_since(start)
     return {
         "seconds": seconds,
-        "steps": STEPS,
+        "steps": recipe.steps,
         "examples_per_step": len(data.corpus.streams["train"]) / len(data.train_dataloader()),
         "dev": fitter.callback_metrics["val/nll"].item(),
         "test": fitter.test(module, datamodule=data, verbose=False)[0]["test/nll"],
@@ -149,8 +180,10 @@ class ReachedTarget(L.Callback):
 
 WAYS: dict[str, Callable[[str, Path, int], Figures]] = {
     "notebook": notebook,
-    "hand-written": hand_written,
-    "trainer": trainer,
+    "hand-written": lambda device, folder, steps: hand_written(device, DEFAULT),
+    "trainer": lambda device, folder, steps: trainer(device, folder, DEFAULT),
+    "hand-written, wide": lambda device, folder, steps: hand_written(device, WIDE),
+    "trainer, wide": lambda device, folder, steps: trainer(device, folder, WIDE),
 }
 
 
@@ -183,12 +216,22 @@ def in_new_process(way: str, device: str, folder: Path, steps: int) -> Figures:
 
 
 def whole_process(device: str, folder: Path) -> float:
-    """(d) Seconds from start to exit of `makemore fit`, tests, proof, exports and plots included."""
+    """(d) Seconds from start to exit of `makemore fit`, tests, proof, exports and plots included.
+
+    In a terminal of its own, so that the progress bar is on.
+    """
     command = [sys.executable, "-m", "makemore_pl", "fit", "--config", "makemore", "--run", "bench"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    start = time.perf_counter()
     command += ["--overwrite", "true", "--trainer.accelerator", device]
-    subprocess.run(command, check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    terminal, its_end = pty.openpty()
+    start = time.perf_counter()
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=its_end) as process:
+        os.close(its_end)
+        with contextlib.suppress(OSError):  # that nobody has it open any more
+            while os.read(terminal, 1 << 16):
+                pass
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     return time.perf_counter() - start
 
 
@@ -211,7 +254,7 @@ def report(measured: dict[str, list[Figures]], processes: list[float]) -> None:
     seconds["notebook"] = sum(part["seconds"] for part in parts)
     steps = {way: runs[-1]["steps"] for way, runs in measured.items()}
     steps["notebook"] = sum(part["steps"] for part in parts)
-    names = {"notebook": "lectures' loop", "hand-written": "hand-written loop", "trainer": "Trainer"}
+    names = {"notebook": "lectures' loop"}
     print("| | seconds | steps | examples/s | steps to dev 2.1048 | dev | test | peak, MiB |")
     print("|---|" + "---:|" * 7)
     for way, runs in measured.items():
@@ -219,14 +262,16 @@ def report(measured: dict[str, list[Figures]], processes: list[float]) -> None:
         speed = steps[way] * last["examples_per_step"] / seconds[way]
         reached = f"{last['reached']:,.0f}" if last.get("reached") else "—"
         print(
-            f"| {names[way]} | {seconds[way]:.2f} | {steps[way]:,.0f} | {speed:,.0f} | {reached} "
+            f"| {names.get(way, way)} | {seconds[way]:.2f} | {steps[way]:,.0f} | {speed:,.0f} | {reached} "
             f"| {last['dev']:.4f} | {last['test']:.4f} | {last['peak_mib']:,.0f} |"
         )
     process = statistics.median(processes)
     print(f"| `makemore fit` from start to exit | {process:.2f} | | | | | | |\n")
     print(f"lectures' loop / Trainer: {seconds['notebook'] / seconds['trainer']:.1f}")
     print(f"lectures' loop / whole process: {seconds['notebook'] / process:.1f}")
-    print(f"Trainer / hand-written loop: {seconds['trainer'] / seconds['hand-written']:.2f}")
+    for recipe in ("", ", wide"):
+        ratio = seconds[f"trainer{recipe}"] / seconds[f"hand-written{recipe}"]
+        print(f"Trainer / hand-written loop{recipe}: {ratio:.2f}")
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}")
 
 

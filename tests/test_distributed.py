@@ -45,7 +45,10 @@ def start(*command: object, folder: Path, **variables: str) -> subprocess.Popen[
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=TIMEOUT)
+    try:
+        out, err = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
     return process.returncode, out, err
 
 

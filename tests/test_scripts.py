@@ -110,7 +110,8 @@ def test_soak_draws_every_kind_of_configuration(soak: ModuleType) -> None:
     assert {config.form for config in configs} == {"auto", "mlp", "fused", "table"}
     assert {config.network["batch_norm"] for config in configs} == {True, False}
     assert {config.network["norm_output"] for config in configs} == {True, False}
-    assert {config.block_size for config in configs} == {1, 2, 3, 4, 5}
+    assert {1, 2, 3, 4, 5} < {config.block_size for config in configs}
+    assert max(config.block_size for config in configs) > 50
     assert any(len(set("".join(config.names))) > 255 for config in configs)
     assert any(ord(max("".join(config.names))) > 0xFFFF for config in configs)
     assert all(len(set(config.names)) >= 8 for config in configs)

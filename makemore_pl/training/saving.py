@@ -51,10 +51,11 @@ class SaveConfig(SaveConfigCallback):
     """Writes a run's `config.yaml` whole or not at all."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.log_dir is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
-            text = self.parser.dump(self.config, skip_none=False)
-            folder = Path(trainer.log_dir)
+        """Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
+            text = self.parser.dump(self.config, skip_none=False)
             write_whole(folder / self.config_filename, text.encode())
 
 
