@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from test_cli import assert_one_line_error
 from test_module import trainer
 
 from makemore_pl.report import figures, page
-from makemore_pl.report.figures import embedding_map, is_vowel, losses, nll, visible
+from makemore_pl.report.figures import embedding_map, is_vowel, nll, visible
 from makemore_pl.report.material import gather
 from makemore_pl.report.names import MadeUp, Names, make_up
-from makemore_pl.report.pictures import inline_svg
+from makemore_pl.report.pictures import LABEL_WIDTH, inline_svg, spread_out
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP
-from makemore_pl.training.plot_style import panels_of, style
+from makemore_pl.training.plot_style import panels_of, scientific, style
+from makemore_pl.training.plots import losses
 from makemore_pl.vocabulary import Vocabulary
 
 EVIL = "<script>alert(1)</script>"
@@ -278,6 +279,29 @@ def test_embedding_map_is_the_embedding_or_its_principal_components() -> None:
     assert found.points.var(axis=0, ddof=1) == pytest.approx(eigenvalues[:2])
 
 
+def test_labels_that_would_overlap_are_spread_out() -> None:
+    crowd = np.random.default_rng(1).normal(scale=5, size=(30, 2))
+    points = np.vstack([crowd, [[0, 0], [0, 0], [200, 0]]])  # two that are equal, and one that stands alone
+    places = spread_out(points)
+    distances = np.hypot(*np.moveaxis(places[:, None] - places[None], -1, 0))
+    assert distances[~np.eye(len(points), dtype=bool)].min() >= LABEL_WIDTH
+    assert places[-1] == pytest.approx(points[-1], abs=0.01)
+    assert np.abs(places - points).max() < 100
+
+
+@pytest.mark.parametrize(
+    ("write", "written"),
+    [
+        (scientific, {0: "0", 0.02: "0.02", -30: "−30", 2.5: "2.5", 7.14: "7.1"}),
+        (scientific, {8.4e-5: "8.4×10⁻⁵", 1e-10: "10⁻¹⁰", -2e-4: "−2×10⁻⁴", 282e9: "2.8×10¹¹"}),
+        (page.percent, {0: "0%", 0.001: "<1%", 0.006: "1%", 0.273: "27%"}),
+        (page.as_in_yaml, {None: "null", True: "true", 0.02: "0.02", "a": "a"}),
+    ],
+)
+def test_values_are_written_as_in_print(write: Callable[[Any], str], written: dict[Any, str]) -> None:
+    assert [write(value) for value in written] == list(written.values())
+
+
 def test_signs_of_characters() -> None:
     assert [visible(c) for c in ("a", " ", "\u0301")] == ["a", "␣", "◌\u0301"]
     assert all(map(is_vowel, "aÉÿøαОй"[:6]))
@@ -376,9 +400,14 @@ def test_page_opens_without_complaint_or_request(
         assert visit.tab.locator("figure .narrow svg").first.is_visible() == (width < 1000)
 
 
-def test_slider_moves_all_five_numbers(browser: Any, full_page: Path) -> None:
-    visit = Visit(browser, full_page, 1280)
-    slider = visit.tab.locator("#moved")
+@pytest.fixture(scope="module")
+def visit(browser: Any, full_page: Path) -> Visit:
+    """The full page in a wide window."""
+    return Visit(browser, full_page, 1280)
+
+
+def test_slider_moves_all_five_numbers(visit: Visit) -> None:
+    slider = visit.tab.get_by_label("fifth number")
     dots: set[tuple[str, ...]] = set()
     for key, value in (("Home", -30.0), ("End", 30.0), ("ArrowLeft", 29.5)):
         slider.press(key)
@@ -396,8 +425,7 @@ def test_slider_moves_all_five_numbers(browser: Any, full_page: Path) -> None:
     assert visit.complaints == []
 
 
-def test_page_prints(browser: Any, full_page: Path) -> None:
-    visit = Visit(browser, full_page, 1280)
+def test_page_prints(visit: Visit) -> None:
     visit.tab.emulate_media(media="print")
     assert not visit.tab.locator("#moved").is_visible()
     assert not visit.tab.locator("nav").is_visible()

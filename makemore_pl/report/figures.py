@@ -1,4 +1,4 @@
-"""The numbers of a report: likelihoods on the splits, loss curves, embedding map, continuations."""
+"""The numbers of a report: likelihoods on the splits, embedding map, continuations."""
 
 import unicodedata
 from collections import Counter
@@ -17,8 +17,6 @@ from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 CHUNK = 65_536
 """Examples computed at a time."""
 BOUNDARY_SIGN, SPACE_SIGN = "·", "␣"
-WINDOWS_SHOWN = 30
-"""Means that a smoothed curve is drawn from, about."""
 LIKELIEST = 8
 """Continuations shown after each context."""
 CONTEXTS_SHOWN = 6
@@ -34,52 +32,6 @@ def nll(model: BatchNormMLP, contexts: Tensor, targets: Tensor) -> float:
         for i in range(0, len(targets), CHUNK)
     )
     return total / len(targets)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A figure over steps: float64 (n,) both."""
-
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Loss curves of a run.
-
-    Attributes:
-        raw: of the training batches that were logged.
-        smoothed: 10 to the mean of log10 of those over windows; empty where there are too few.
-        window: steps in a window.
-        dev: NLL on the dev split.
-    """
-
-    raw: Curve
-    smoothed: Curve
-    window: int
-    dev: Curve
-
-
-def losses(rows: list[dict[str, str]]) -> Losses | None:
-    """From the rows of a `metrics.csv`; None where nothing was logged."""
-    raw, dev = _curve(rows, "train/loss"), _curve(rows, "val/nll")
-    if not len(raw.steps) and not len(dev.steps):
-        return None
-    size = max(3, len(raw.steps) // WINDOWS_SHOWN)
-    n = len(raw.steps) // size * size
-    steps, values = (array[:n].reshape(-1, size) for array in (raw.steps, np.log10(raw.values)))
-    smoothed = Curve(steps.mean(axis=1), 10 ** values.mean(axis=1))
-    window = round(size * float(np.diff(raw.steps).mean())) if len(raw.steps) > 1 else 0
-    return Losses(raw, smoothed, window, dev)
-
-
-def _curve(rows: list[dict[str, str]], name: str) -> Curve:
-    points = np.array([(float(row["step"]), float(row[name])) for row in rows if row.get(name)]).reshape(
-        -1, 2
-    )
-    points = points[np.isfinite(points[:, 1]) & (points[:, 1] > 0)]
-    return Curve(points[:, 0], points[:, 1])
 
 
 @dataclass(frozen=True)

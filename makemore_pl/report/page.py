@@ -2,8 +2,11 @@
 
 import base64
 import hashlib
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,10 +17,15 @@ from makemore_pl.report import figures
 from makemore_pl.report.inside import SAMPLE, describe_health, look_inside
 from makemore_pl.report.material import Material, gather
 from makemore_pl.report.names import make_up
-from makemore_pl.report.pictures import Picture, embedding_picture, loss_curves, picture
+from makemore_pl.report.pictures import Picture, embedding_picture, picture
 from makemore_pl.runtime.engines import open_engine
 from makemore_pl.training.diagnostics import pictures as inside_pictures
 from makemore_pl.training.diagnostics.figures import Snapshot
+from makemore_pl.training.plot_style import scientific
+from makemore_pl.training.plots import loss_curves, losses
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REPORT_PAGE = "report.html"
 
@@ -58,11 +66,13 @@ def render(material: Material, seed: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(exp=math.exp, log=math.log)
+    environment.filters.update(
+        exp=math.exp, log=math.log, scientific=scientific, percent=percent, setting=as_in_yaml
+    )
     script, _, _ = environment.loader.get_source(environment, "batchnorm.js")  # type: ignore[union-attr]
     made_up = make_up(material, seed)
     snapshot = look_inside(material)
-    losses = figures.losses(material.metrics)
+    curves = losses(material.metrics)
     embedding = figures.embedding_map(material.model, material.vocabulary)
     return environment.get_template("report.html").render(
         title=material.checkpoint.data["list_name"],
@@ -75,8 +85,8 @@ def render(material: Material, seed: int) -> str:
             for split in (("dev", "test") if material.data is not None else ())
         },
         made_up=made_up,
-        losses=losses,
-        loss_picture=losses and picture("loss", "Loss over steps", lambda: loss_curves(losses)),
+        losses=curves,
+        loss_picture=curves and picture("loss", "Loss over steps", lambda: loss_curves(curves)),
         inside=_draw_inside(material, snapshot),
         sample=min(SAMPLE, len(material.training_examples[1])) if material.training_examples else 0,
         health=describe_health(material, snapshot),
@@ -97,32 +107,42 @@ def render(material: Material, seed: int) -> str:
     )
 
 
+def percent(share: float) -> str:
+    """A share as a whole percentage; what is there is never 0%."""
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def as_in_yaml(value: object) -> str:
+    """An option's value as its user writes it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
 def _draw_inside(material: Material, snapshot: Snapshot | None) -> dict[str, Picture]:
     """The pictures of what goes on inside, by name; those that there is something to draw for."""
-    drawn: dict[str, Picture] = {}
+    drawn: dict[str, tuple[str, Callable[[], Figure]]] = {}
     if snapshot is not None:
-        one = [snapshot]
-        of_one = {
-            "activations": ("Histograms of the Tanh layers' outputs", inside_pictures.activations),
-            "gradients": ("Histograms of their gradients", inside_pictures.activation_gradients),
-            "weights": ("Gradients of the weight matrices", inside_pictures.weight_gradients),
+        drawn |= {
+            "activations": (
+                "Histograms of the Tanh layers' outputs",
+                lambda: inside_pictures.activations([snapshot]),
+            ),
+            "units": ("Map of units at their ends", lambda: inside_pictures.units_at_their_ends(snapshot)),
+            "spreads": ("Standard deviations through the layers", lambda: inside_pictures.spreads(snapshot)),
+            "gradients": (
+                "Histograms of the gradients of the Tanh layers' outputs",
+                lambda: inside_pictures.activation_gradients([snapshot]),
+            ),
+            "weights": (
+                "Gradients of the weight matrices",
+                lambda: inside_pictures.weight_gradients([snapshot]),
+            ),
         }
-        for name, (description, draw) in of_one.items():
-            drawn[name] = picture(name, description, lambda draw=draw: draw(one))  # type: ignore[misc]
-        drawn["units"] = picture(
-            "units", "Map of units at their ends", lambda: inside_pictures.units_at_their_ends(snapshot)
-        )
-        drawn["spreads"] = picture(
-            "spreads", "Standard deviations through the layers", lambda: inside_pictures.spreads(snapshot)
-        )
-    if material.records:
-        drawn["updates"] = picture(
-            "updates", "Update-to-data ratios over steps", lambda: inside_pictures.updates(material.records)
-        )
-        drawn["saturation"] = picture(
-            "saturation", "Saturation over steps", lambda: inside_pictures.saturation(material.records)
-        )
-    return drawn
+    if records := material.records:
+        drawn |= {
+            "updates": ("Update-to-data ratios over steps", lambda: inside_pictures.updates(records)),
+            "saturation": ("Saturation over steps", lambda: inside_pictures.saturation(records)),
+        }
+    return {name: picture(name, description, draw) for name, (description, draw) in drawn.items()}
 
 
 def _versions(material: Material) -> str:

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
-from makemore_pl.report.figures import EmbeddingMap, Losses
-from makemore_pl.training.plot_style import COOL, INK, MUTED, NARROW, RULE, WARM, WIDE, panels_of, style
+from makemore_pl.report.figures import EmbeddingMap
+from makemore_pl.training.plot_style import COOL, INK, MUTED, NARROW, RULE, TINT, WARM, WIDE, panels_of, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_LABELS = 120
 """Characters that are named on the embedding map; the others are dots."""
-_COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule", COOL: "--cool", WARM: "--warm"}
+LABEL_WIDTH = 13.5
+"""Points between the middles of two labels, at least."""
+MOST_ROUNDS = 500
+"""Rounds of moving labels apart."""
+_COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule", COOL: "--cool", WARM: "--warm", TINT: "--tint"}
 
 
 @dataclass(frozen=True)
@@ -66,61 +72,53 @@ def inline_svg(figure: "Figure", name: str, description: str) -> Markup:
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1))
 
 
-def loss_curves(losses: Losses) -> "Figure":
-    """Raw and smoothed training loss, and dev NLL, over steps; logarithmic."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    figure, [axes] = panels_of(1, height=3.4)
-    raw, smoothed, dev = losses.raw, losses.smoothed, losses.dev
-    axes.plot(raw.steps, raw.values, color=COOL, alpha=0.4, linewidth=1, label="training batches")
-    if len(smoothed.steps) > 1:
-        label = f"their mean over {losses.window:,} steps"
-        axes.plot(smoothed.steps, smoothed.values, color=COOL, linewidth=1.8, label=label)
-    if len(dev.steps):
-        axes.plot(
-            dev.steps, dev.values, color=WARM, marker="o", markersize=3.5, linewidth=1, label="dev split"
-        )
-        best = int(dev.values.argmin())
-        axes.annotate(
-            f"{dev.values[best]:.4f}",
-            (dev.steps[best], dev.values[best]),
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="right",
-            color=WARM,
-        )
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 2.2, 2.5, 3, 4, 6)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="step", ylabel="nats per character")
-    axes.grid(axis="y")
-    axes.legend()
-    return figure
-
-
 def embedding_picture(embedding: EmbeddingMap) -> "Figure":
-    """Each character where its embedding lies."""
-    figure, [axes] = panels_of(1, height=3.9)
-    few = len(embedding.labels) <= MOST_LABELS
-    x, y = embedding.points.T
-    axes.scatter(x, y, s=190 if few else 6, color=RULE, alpha=0.5, linewidth=0)
-    labelled = zip(embedding.points, embedding.labels, embedding.vowels, strict=True)
-    for point, label, is_vowel in list(labelled)[:MOST_LABELS]:
-        colour = WARM if is_vowel else INK
-        axes.text(
-            point[0],
-            point[1],
-            label,
-            ha="center",
-            va="center_baseline",
-            color=colour,
-            fontsize=11,
-            parse_math=False,
-        )
+    """Each character where its embedding lies, or beside it, joined by a line, where others lie close."""
+    figure, [axes] = panels_of(1, height=4.4)
     axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.08)
+    axes.locator_params(nbins=5)
     if embedding.variance is not None:
         first, second = embedding.variance
         axes.set(xlabel=f"first component, {first:.0%} of the variance", ylabel=f"second, {second:.0%}")
-    axes.locator_params(nbins=5)
+    x, y = embedding.points.T
+    axes.scatter(x[MOST_LABELS:], y[MOST_LABELS:], s=6, color=MUTED, linewidth=0)
+    axes.update_datalim(embedding.points)
+    axes.autoscale_view()
+    figure.draw_without_rendering()  # only now is it known where on the page a point lies
+    axes.autoscale(False)
+
+    points = embedding.points[:MOST_LABELS]
+    pixels_per_point = figure.dpi / 72
+    on_page = axes.transData.transform(points) / pixels_per_point
+    moved_to = spread_out(on_page)
+    places = axes.transData.inverted().transform(moved_to * pixels_per_point)
+    for point, place in zip(points, places, strict=True):
+        axes.plot(*zip(point, place, strict=True), color=MUTED, linewidth=0.6, zorder=0)
+    has_moved = np.hypot(*(moved_to - on_page).T) > LABEL_WIDTH / 2
+    axes.scatter(points[has_moved, 0], points[has_moved, 1], s=5, color=MUTED, linewidth=0, zorder=3)
+    axes.scatter(places[:, 0], places[:, 1], s=LABEL_WIDTH**2, color=TINT, linewidth=0, zorder=1)
+    for (x, y), label, is_vowel in zip(places, embedding.labels, embedding.vowels, strict=False):
+        colour = WARM if is_vowel else INK
+        axes.text(x, y, label, ha="center", va="center_baseline", color=colour, fontsize=11, parse_math=False)
     return figure
+
+
+def spread_out(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places near the given ones, float64 (n, 2), of which no two are closer than a label is wide.
+
+    Each pair that is too close is moved apart, over and over. Points that stand alone stay where they are;
+    equal points leave each other in different directions.
+    """
+    angles = np.arange(len(points)) * np.pi * (3 - np.sqrt(5))  # golden angles: no two the same
+    places = points + 1e-3 * np.column_stack([np.cos(angles), np.sin(angles)])
+    for _ in range(MOST_ROUNDS):
+        away = places[:, None] - places[None]  # (n, n, 2)
+        distance = np.hypot(*np.moveaxis(away, -1, 0))  # (n, n)
+        np.fill_diagonal(distance, np.inf)
+        too_close = np.clip(LABEL_WIDTH - distance, 0, None)
+        if not too_close.any():
+            break
+        step = 0.5 * too_close / distance + 1e-3 * (too_close > 0)
+        places += (away * step[..., None]).sum(axis=1)
+    return places

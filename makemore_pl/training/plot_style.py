@@ -1,5 +1,7 @@
-"""How this project's pictures look: one palette, panels and legends."""
+"""How this project's pictures look: one palette, panels, axes, numbers and legends."""
 
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -7,13 +9,15 @@ if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, RULE = "#23272e", "#6e7681", "#d9dde2"
+INK, MUTED, RULE, TINT = "#23272e", "#6e7681", "#d9dde2", "#e9f0f2"
 COOL, WARM = "#1f6f8b", "#c9702b"
-"""The palette: text, secondary text, lines; and two colours, between which layers run from first to last."""
+"""The palette: text, secondary text, lines, surfaces; and two colours, which layers run between from first to
+last."""
 WIDE, NARROW = 7.2, 3.6
 """Width of a picture on a page, and of one for a telephone, in inches."""
 LINE, LEGEND_OFFSET = 0.19, 0.48
 """Height of one line of a legend, and from the axis down to the first, in inches."""
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def layer_colours(n: int) -> list[str]:
@@ -31,6 +35,7 @@ def style(width: float = WIDE) -> AbstractContextManager[None]:
     return rc_context(
         {
             "figure.figsize": (width, width),  # pictures choose their own height
+            "figure.constrained_layout.hspace": 0.08,  # a title does not touch the legend above it
             "axes.edgecolor": RULE,
             "axes.labelcolor": MUTED,
             "axes.spines.right": False,
@@ -80,6 +85,34 @@ def _width() -> float:
 
 def _is_narrow() -> bool:
     return _width() < WIDE
+
+
+def step_axis(axes: "Axes") -> None:
+    """The horizontal axis counts optimiser steps."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def log_axis(axes: "Axes", values: Sequence[float]) -> None:
+    """The vertical axis is logarithmic, with a margin around these values and ticks that suit their range."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    positive = [value for value in values if value > 0] or [1.0]
+    axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)
+    decades = math.log10(max(positive) / min(positive))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value, 0)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def scientific(value: float, digits: int = 1) -> str:
+    """A number as print has it, to so many decimals: 0.02 or 30 as they are, else 8.4×10⁻⁵ or 10⁻⁵."""
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.{digits + 1}g}".replace("-", "−")
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if float(mantissa) == 1 else f"{float(mantissa):g}×{power}".replace("-", "−")
 
 
 def legend_below(axes: "Axes", columns: int = 1) -> None:

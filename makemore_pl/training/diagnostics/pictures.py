@@ -17,12 +17,17 @@ from makemore_pl.training.plot_style import (
     WARM,
     layer_colours,
     legend_below,
+    log_axis,
     panels_of,
+    scientific,
+    step_axis,
 )
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+TANH_TICKS = (-1, -0.5, 0, 0.5, 1)
 
 
 def activations(snapshots: Sequence[Snapshot]) -> "Figure":
@@ -34,7 +39,7 @@ def activations(snapshots: Sequence[Snapshot]) -> "Figure":
             _density(axes, tanh.outputs, 1, colour, label)
         for end in (-SATURATED, SATURATED):
             axes.axvline(end, color=RULE, linewidth=1, zorder=0)
-        axes.set(xlabel="output of tanh", ylim=(0, None), title=_step_title(snapshot))
+        axes.set(xlabel="output of tanh", ylim=(0, None), xticks=TANH_TICKS, title=_step_title(snapshot))
         legend_below(axes)
     return figure
 
@@ -44,13 +49,13 @@ def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
     for axes, snapshot in zip(panels, snapshots, strict=True):
         for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
-            _density(axes, tanh.gradients, 1, colour, f"{tanh.name}: std {tanh.gradient_std:.1e}")
+            _density(axes, tanh.gradients, 1, colour, f"{tanh.name}: std {scientific(tanh.gradient_std)}")
         widest = max((tanh.gradient_std for tanh in snapshot.tanhs), default=0) or 1
         axes.set(
             xlabel="gradient", ylim=(0, None), xlim=(-4 * widest, 4 * widest), title=_step_title(snapshot)
         )
-        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
-        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(lambda value, _: scientific(value))
+        axes.locator_params(axis="x", nbins=4)
         legend_below(axes)
     return figure
 
@@ -111,36 +116,33 @@ def spreads(snapshot: Snapshot) -> "Figure":
     linears = [layer for layer in snapshot.layers if layer.kind == "linear"]
     norms = {layer.name: layer for layer in snapshot.layers if layer.kind == "norm"}
     after_norm = [norms.get(_norm_after(linear.name)) for linear in linears]
-    for axes, name, title in zip(panels, ("std", "gradient_std"), ("forward", "backward"), strict=True):
+    directions = (("forward", "outputs", "std"), ("backward", "gradients", "gradient_std"))
+    for axes, (title, what, measured) in zip(panels, directions, strict=True):
+        drawn: list[float] = []
         for layers, colour, label in (
             (linears, COOL, "after Linear"),
             (after_norm, WARM, "after Linear and BatchNorm"),
         ):
-            points = [(i, getattr(layer, name)) for i, layer in enumerate(layers) if layer is not None]
+            points = [(i, getattr(layer, measured)) for i, layer in enumerate(layers) if layer is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
+                drawn += [value for _, value in points]
+        log_axis(axes, drawn)
         axes.set(title=title, xlim=(-0.4, len(linears) - 0.6), xticks=range(len(linears)))
-        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.set_xticklabels([linear.name.removeprefix("linear_") for linear in linears])
-        axes.set(xlabel="layer", ylabel=f"std of {'outputs' if name == 'std' else 'gradients'}")
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        axes.set(xlabel="layer", ylabel=f"std of {what}")
         axes.grid(axis="y")
-        legend_below(axes)
+    legend_below(panels[0], columns=2)
     return figure
 
 
 def updates(records: Sequence[Record]) -> "Figure":
     """log10 of the update-to-data ratio of each weight matrix over steps, with the guide at 10^-3."""
     figure, [axes] = panels_of(1, height=2.9)
-    ending = "/log10_update_to_data"
-    weights = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
-    for weight, colour in zip(weights, layer_colours(len(weights)), strict=True):
-        points = [(record.step, record.scalars[weight]) for record in records if weight in record.scalars]
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=weight.removesuffix(ending))
+    _over_steps(axes, records, "log10_update_to_data")
     axes.axhspan(LOWEST_UPDATE, HIGHEST_UPDATE, color=RULE, alpha=0.35)
     axes.axhline(UPDATE_GUIDE, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set(xlabel="step", ylabel="log₁₀ of update / data", title="update-to-data ratio")
-    legend_below(axes, columns=4)
+    axes.set(ylabel="log₁₀ of update / data", title="update-to-data ratio")
     return figure
 
 
@@ -149,24 +151,30 @@ def saturation(records: Sequence[Record]) -> "Figure":
     from matplotlib.ticker import PercentFormatter
 
     figure, [axes] = panels_of(1, height=2.4)
-    ending = "/saturated"
-    layers = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
-    for layer, colour in zip(layers, layer_colours(len(layers)), strict=True):
-        points = [(record.step, record.scalars[layer]) for record in records if layer in record.scalars]
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=layer.removesuffix(ending))
-    axes.set(xlabel="step", ylabel=f"|t| > {SATURATED}", title="share of saturated outputs", ylim=(0, None))
+    _over_steps(axes, records, "saturated")
+    axes.set(ylabel=f"|tanh| > {SATURATED}", title="share of saturated outputs", ylim=(0, None))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    legend_below(axes, columns=4)
     return figure
+
+
+def _over_steps(axes: "Axes", records: Sequence[Record], figure: str) -> None:
+    """A line for each layer or matrix that has this figure."""
+    ending = f"/{figure}"
+    names = [name for name in records[-1].scalars if name.endswith(ending)] if records else []
+    for name, colour in zip(names, layer_colours(len(names)), strict=True):
+        points = [(record.step, record.scalars[name]) for record in records if name in record.scalars]
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name.removesuffix(ending))
+    step_axis(axes)
+    legend_below(axes, columns=4)
 
 
 def _density(axes: "Axes", histogram: Histogram, unit: float, colour: str, label: str) -> None:
     edges = histogram.edges / unit
     density = histogram.counts / max(1.0, histogram.counts.sum()) / np.diff(edges)
-    middles = (edges[:-1] + edges[1:]) / 2
-    axes.plot(middles, density, color=colour, linewidth=1.3, label=label)
-    axes.fill_between(middles, density, color=colour, alpha=0.06, linewidth=0)
+    axes.stairs(density, edges, color=colour, linewidth=1.3, label=label)
+    axes.stairs(density, edges, fill=True, color=colour, alpha=0.08)
     axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
 
 
 def _step_title(snapshot: Snapshot) -> str:
