@@ -11,6 +11,9 @@ import pytest
 import yaml
 from conftest import QUICK, RunCommand
 
+from makemore_pl.training.checkpoint import read_checkpoint
+from makemore_pl.training.corpus import SPLITS
+from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.module import LitBatchNormMLP
 
 
@@ -83,7 +86,7 @@ def test_unicode_list_from_end_to_end(
 def test_contexts_too_many_to_enumerate(
     makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from makemore_pl.export import contexts
+    from makemore_pl.export import contexts, proof
 
     monkeypatch.setattr(contexts, "RANDOM_LOGITS", 27_000)
     monkeypatch.chdir(tmp_path)
@@ -92,7 +95,19 @@ def test_contexts_too_many_to_enumerate(
     report = json.loads(Path("checkpoints/short/verification.json").read_text())
     assert not report["exhaustive"]
     assert report["contexts_total"] == 27**6
-    assert report["contexts"] > 1_000  # the corpus's own besides the random ones
+    assert report["contexts"] > 2_000  # the corpus's own besides the random ones
+
+    run = read_checkpoint("checkpoints/short/best.ckpt")
+    data = NamesDataModule(**run.data_arguments)
+    every = {tuple(row) for split in SPLITS for row in data.examples(split)[0].tolist()}
+    assert {tuple(row) for row in proof.corpus_contexts(run).tolist()} == every
+    assert report["contexts"] == 1_000 + len(every)
+    monkeypatch.setattr(proof, "EXAMPLES_AT_A_TIME", 100)
+    assert {tuple(row) for row in proof.corpus_contexts(run).tolist()} == every
+    monkeypatch.setattr(proof, "MOST_OF_CORPUS", 300)
+    some = {tuple(row) for row in proof.corpus_contexts(run).tolist()}
+    assert some < every
+    assert len(some) >= 300
 
 
 def test_validate_test_and_predict_need_only_the_checkpoint(

@@ -35,10 +35,15 @@ from makemore_pl.limits import require_memory
 from makemore_pl.model_info import ModelInfo
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
+from makemore_pl.training.batches import windows
 from makemore_pl.training.checkpoint import Checkpoint
 from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.model import BatchNormMLP
+
+MOST_OF_CORPUS = 1 << 21
+"""About so many contexts of the training list are compared: all, unless there are millions of names."""
+EXAMPLES_AT_A_TIME = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -181,16 +186,25 @@ def module_logits(module: torch.nn.Module) -> Logits:
 
 
 def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
-    """The different contexts of the training list, (n, T); none where the list is gone or changed."""
-    none = np.empty((0, checkpoint.data_arguments["block_size"]), dtype=np.int64)
+    """The different contexts of the training list, (n, T); none where the list is gone or changed.
+
+    Of a list that has more than `MOST_OF_CORPUS`, the first so many, and some.
+    """
+    block_size = checkpoint.data_arguments["block_size"]
+    found = np.empty((0, block_size), dtype=np.uint8)
     try:
         data = NamesDataModule(**{**checkpoint.data_arguments, "characters": checkpoint.data["characters"]})
     except DataError:
-        return none
+        return found
     if data.list.sha256 != checkpoint.data["list_sha256"]:
-        return none
-    every = np.concatenate([data.examples(split)[0].numpy() for split in SPLITS])
-    return np.unique(every, axis=0)
+        return found
+    for split in SPLITS:
+        stream = torch.from_numpy(data.corpus.streams[split])
+        for places in torch.split(torch.arange(len(stream)), EXAMPLES_AT_A_TIME):
+            if len(found) < MOST_OF_CORPUS:
+                contexts, _ = windows(stream, places, block_size)
+                found = np.unique(np.concatenate([found, contexts.numpy()]), axis=0)
+    return found
 
 
 def require_proof_memory(model: BatchNormMLP) -> None:
