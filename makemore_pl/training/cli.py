@@ -1,7 +1,6 @@
 """`MakemoreCLI`: LightningCLI with this project's data, model, run folders and post-process step."""
 
 import argparse
-import csv
 import shlex
 import sys
 from contextlib import ExitStack
@@ -10,13 +9,11 @@ from signal import SIGINT
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from makemore_pl.errors import MakemoreError, RequestError
-from makemore_pl.limits import require_memory
 from makemore_pl.model_info import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.training.callbacks import ExportAfterFit
@@ -29,6 +26,7 @@ from makemore_pl.training.loggers import METRICS_FILE, is_rank_zero, run_loggers
 from makemore_pl.training.lr_find import SweepTrainer
 from makemore_pl.training.module import LitBatchNormMLP
 from makemore_pl.training.plots import plot_losses
+from makemore_pl.training.predictions import require_prediction_memory, write_predictions
 from makemore_pl.training.progress import progress_bar
 from makemore_pl.training.recalibration import RecalibrateBatchNorm
 from makemore_pl.training.runs import (
@@ -39,7 +37,6 @@ from makemore_pl.training.runs import (
     resolve_checkpoint,
 )
 from makemore_pl.training.saving import AtomicCheckpointIO, RunCheckpoint, SaveConfig
-from makemore_pl.vocabulary import BOUNDARY
 
 LR_FIND = "lr_find"
 NEED_A_CHECKPOINT = ("validate", "test", "predict")
@@ -252,26 +249,13 @@ class MakemoreCLI(LightningCLI):
         print(f"use:    makemore fit ... --{option} {sweep.suggestion:.2g}")
 
     def predict(self, **kwargs: Any) -> None:
-        """`context,next,probability,likeliest` for every example of the test split, as CSV on stdout."""
+        """Every example of the test split with what the network expects, as CSV on stdout."""
         if self.trainer.world_size > 1:
-            raise RequestError(
-                "predict: the predictions come in order from one device; set trainer.devices to 1"
-            )
-        n, v = len(self.datamodule.corpus.streams["test"]), self.datamodule.vocab_size
-        # The Trainer keeps them all until the end, and they are copied once.
-        require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
+            raise RequestError("predict: predictions come in order from one device; set trainer.devices to 1")
+        require_prediction_memory(self.datamodule)
         with explained(self.command, self.progress, self.source):
             outputs = self.trainer.predict(**kwargs)
-        log_probs = torch.cat(outputs).float()  # type: ignore[arg-type]
-        contexts, targets = self.datamodule.examples("test")
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("context", "next", "probability", "likeliest"))
-        texts = ["", *self.datamodule.vocabulary.characters]  # text of each id, the boundary's being empty
-        rows = zip(contexts.tolist(), targets.tolist(), log_probs, strict=True)
-        for context, target, log_prob in rows:
-            shown = "".join(texts[token] for token in context if token != BOUNDARY)
-            probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
-            writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
+        write_predictions(outputs, self.datamodule, sys.stdout)  # type: ignore[arg-type]
 
     def _has_checkpoint(self) -> bool:
         checkpoints: RunCheckpoint = self._get(self.config_init, "checkpoint")
