@@ -1,5 +1,7 @@
 """What recalibrating BatchNorm brings on the dev split, and what recalibration and diagnostics cost.
 
+Times are those of the processor, so that other work on the machine counts little.
+
 MAKEMORE_DATA_DIR=... python scripts/study_callbacks.py
 """
 
@@ -33,7 +35,7 @@ RECIPES: dict[str, tuple[int, int, dict[str, Any]]] = {
 
 
 def fit(recipe: str, seed: int, *callbacks: Callback) -> tuple[LitBatchNormMLP, NamesDataModule, float]:
-    """A trained module, its data, and the seconds that training took."""
+    """A trained module, its data, and the CPU seconds that training took."""
     batch_size, steps, network = RECIPES[recipe]
     L.seed_everything(seed, verbose=False)
     data = NamesDataModule("makemore", batch_size=batch_size, dedupe=False)
@@ -54,9 +56,9 @@ def fit(recipe: str, seed: int, *callbacks: Callback) -> tuple[LitBatchNormMLP, 
             default_root_dir=folder,
             callbacks=list(callbacks),
         )
-        start = time.perf_counter()
+        start = time.process_time()
         trainer.fit(module, datamodule=data)
-        return module, data, time.perf_counter() - start
+        return module, data, time.process_time() - start
 
 
 def compare_statistics(recipe: str, seed: int) -> str:
@@ -71,15 +73,15 @@ def compare_statistics(recipe: str, seed: int) -> str:
     cells = []
     for change in ways.values():
         net = copy.deepcopy(module.net)
-        start = time.perf_counter()
+        start = time.process_time()
         change(net)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         cells.append(f"{nll(net.eval(), contexts, targets):.5f} | {seconds:.2f}")
     return f"| {recipe} | {seed} | {cells[0].partition(' |')[0]} | {cells[1]} | {cells[2]} |"
 
 
 def compare_costs(recipe: str, repetitions: int) -> list[str]:
-    """Rows: median seconds of a fit without callback and with each, taken in turns."""
+    """Rows: median CPU seconds of a fit without callback and with each, taken in turns."""
     makers: dict[str, Callable[[], list[Callback]]] = {
         "without": list,
         "recalibration every 100 steps": lambda: [RecalibrateBatchNorm()],
@@ -103,13 +105,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="fits of each recipe")
     seeds = parser.parse_args().seeds
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    print(
-        "| recipe | seed | running | update_bn | s | recalibrated | s |\n|---|---:|---:|---:|---:|---:|---:|"
-    )
+    print("| recipe | seed | running | update_bn | CPU s | recalibrated | CPU s |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for recipe in RECIPES:
         for seed in range(1, seeds + 1):
             print(compare_statistics(recipe, seed), flush=True)
-    print("\n| recipe | callback | fit, s | |\n|---|---|---:|---:|")
+    print("\n| recipe | callback | fit, CPU s | |\n|---|---|---:|---:|")
     for recipe in ("makemore", "deep"):
         print("\n".join(compare_costs(recipe, seeds)), flush=True)
 
