@@ -261,7 +261,8 @@ def test_predictions_are_estimated(
     estimates: list[int] = []
     monkeypatch.chdir(run_folder.parents[1])
     monkeypatch.setattr(
-        "makemore_pl.training.predictions.require_memory", lambda n_bytes, arithmetic: estimates.append(n_bytes)
+        "makemore_pl.training.predictions.require_memory",
+        lambda n_bytes, arithmetic: estimates.append(n_bytes),
     )
     args = ("--ckpt_path", run_folder / "best.ckpt", "--trainer.enable_progress_bar", "false")
     result = makemore("predict", *args)
