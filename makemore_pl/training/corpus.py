@@ -29,6 +29,10 @@ Stream = NDArray[np.integer]
 uint16."""
 
 
+Places = NDArray[np.integer]
+"""Places in a stream, or numbers of names: int32 wherever that is enough, int64 otherwise."""
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A list of names, ready to train on.
@@ -76,16 +80,18 @@ def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source
         DataError: too few names, or more different characters than two bytes can tell apart.
     """
     vocabulary, stream = encode_names(blocks)
-    lengths = np.diff(np.flatnonzero(stream == BOUNDARY), prepend=-1) - 1  # (names,) in characters
-    starts = np.cumsum(lengths + 1) - lengths - 1  # (names,) where each begins in the stream
-    chosen = first_occurrences(stream, starts, lengths) if dedupe else np.arange(len(starts))
+    ends = boundaries(stream)
+    starts = np.concatenate([ends[:1] * 0, ends[:-1] + 1])  # (names,) where each begins in the stream
+    lengths = ends - starts  # (names,) in characters
+    numbers = np.arange(len(ends), dtype=ends.dtype)
+    chosen = first_occurrences(stream, starts, lengths) if dedupe else numbers
     if len(chosen) < MIN_NAMES:
         different = " different" if dedupe else ""
         raise DataError(
             f"{source}: {len(chosen)}{different} name{'s' * (len(chosen) != 1)}; "
             f"at least {MIN_NAMES} are needed for the train, dev and test splits"
         )
-    order = array("q", chosen.tobytes())
+    order = array("i" if chosen.itemsize == 4 else "q", chosen.tobytes())
     random.Random(seed).shuffle(order)
     cuts = [int(0.8 * len(order)), int(0.9 * len(order))]
     streams = {
@@ -135,6 +141,18 @@ def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
     return vocabulary, stream
 
 
+def boundaries(stream: Stream) -> Places:
+    """Where the names of a stream end, (names,)."""
+    # Half the memory, for all but lists of billions of characters.
+    dtype = np.int32 if len(stream) < 1 << 31 else np.int64
+    at_once = 1 << 24
+    parts = [
+        (np.flatnonzero(stream[i : i + at_once] == BOUNDARY) + i).astype(dtype)
+        for i in range(0, len(stream), at_once)
+    ]
+    return np.concatenate(parts)
+
+
 def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
     """A stream in the ids of another vocabulary.
 
@@ -146,10 +164,8 @@ def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
     return new_ids[stream]
 
 
-def first_occurrences(
-    stream: Stream, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Numbers of the names that no earlier name equals, int64, rising.
+def first_occurrences(stream: Stream, starts: Places, lengths: Places) -> Places:
+    """Numbers of the names that no earlier name equals, rising, in the type of `starts`.
 
     Args:
         stream: names.
@@ -157,14 +173,16 @@ def first_occurrences(
         lengths: (names,) in characters, at least 1.
     """
     firsts = []
-    by_length = np.argsort(lengths.astype(np.uint16), kind="stable")
+    by_length = np.argsort(lengths.astype(np.uint16), kind="stable").astype(starts.dtype)
     cuts = np.flatnonzero(np.diff(lengths[by_length])) + 1
     for members in np.split(by_length, cuts):  # names of one length
         length = int(lengths[members[0]])
         # (stream, length) a view of the name that would start at each place -> (members, length)
         rows: Stream = np.lib.stride_tricks.sliding_window_view(stream, length)[starts[members]]
         firsts.append(members[_first_rows(rows)])
-    return np.sort(np.concatenate(firsts))
+    found = np.concatenate(firsts)
+    found.sort()
+    return found
 
 
 def _first_rows(rows: Stream) -> NDArray[np.int64]:
@@ -191,9 +209,7 @@ def _hash_rows(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return hashes
 
 
-def take_names(
-    stream: Stream, starts: NDArray[np.int64], lengths: NDArray[np.int64], at_once: int = 1 << 18
-) -> Stream:
+def take_names(stream: Stream, starts: Places, lengths: Places, at_once: int = 1 << 18) -> Stream:
     """The stream of some names, in the given order.
 
     Args:
