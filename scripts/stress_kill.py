@@ -69,16 +69,22 @@ def stress(folder: Path, kills: int, instants: random.Random) -> int:
         return 1
     print(f"a run never stopped takes {lifetime:.1f} s")
     print(f"{'killed after':<13} {'during':<26} {'gone on from':<14} result")
-    for i in range(kills):
-        place = new_place(folder / str(i), names)
-        moments = [lifetime * (i + instants.random()) / kills]
+    killed = attempts = 0
+    while killed < kills:
+        attempts += 1
+        place = new_place(folder / str(attempts), names)
+        moment = lifetime * (killed + instants.random()) / kills
+        code, printed = run(place, FIT, kill_after=moment)
+        if code != KILLED:  # it has ended before: runs have become faster
+            lifetime *= 0.95
+            continue
+        killed += 1
+        print(f"{moment:10.2f} s  {current_phase():<26} {last_step(place):<14}", flush=True)
         if instants.random() < 1 / 3:
-            moments.append(lifetime * instants.random())
-        for moment in moments:
+            moment = lifetime * instants.random()
             code, printed = run(place, [*FIT, *go_on(place)], kill_after=moment)
-            if code != KILLED:
-                break
-            print(f"{moment:10.2f} s  {current_phase():<26} {last_step(place):<14}", flush=True)
+            if code == KILLED:
+                print(f"{moment:10.2f} s  {current_phase():<26} {last_step(place):<14}", flush=True)
         if code == KILLED:
             code, printed = run(place, [*FIT, *go_on(place)])
         found = [printed] if code != 0 else differences(whole, place)
