@@ -5,6 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
+# thread, and on a busy machine threads that wait for each other take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
