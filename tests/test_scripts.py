@@ -69,7 +69,7 @@ def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_soak_counts_what_it_does(soak: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert soak.soak(seed=3, seconds=1e9, turns=1, most_growth=500) == 0
+    assert soak.soak(seed=7, seconds=1e9, turns=1, most_growth=500) == 0
     out = capsys.readouterr().out
     assert "no difference in" in out
     assert re.search(r"turns: +1\n", out)
@@ -86,10 +86,10 @@ def test_soak_stops_at_a_difference_and_says_how_to_repeat_it(
         return [replace(s, log_prob=s.log_prob + 0.01) for s in score(scorer, names)]
 
     monkeypatch.setattr(soak.Scorer, "score", off)
-    assert soak.soak(seed=3, seconds=1e9, turns=9, most_growth=500) == 1
+    assert soak.soak(seed=7, seconds=1e9, turns=9, most_growth=500) == 1
     out = capsys.readouterr().out
     assert "difference after 0 turns: DifferenceError" in out
-    assert "repeat it: python scripts/soak.py --turns 1 --seed 3" in out
+    assert "repeat it: python scripts/soak.py --turns 1 --seed 7" in out
 
 
 def test_soak_finds_other_names_and_memory_that_grows(
