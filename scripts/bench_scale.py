@@ -76,7 +76,7 @@ def measure_training(file: Path) -> dict[str, float]:
     """Examples per second of the default recipe, and the process's peak memory."""
     L.seed_everything(42, verbose=False)
     data = NamesDataModule(str(file))
-    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples)
     clock = Clock()
     trainer = L.Trainer(
         max_steps=WARM_UP + TIMED,

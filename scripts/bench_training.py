@@ -34,7 +34,7 @@ from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, traini
 from makemore_pl.training.lists import find_list
 from makemore_pl.training.loggers import run_loggers
 from makemore_pl.training.model import BatchNormMLP
-from makemore_pl.training.module import LitBatchNormMLP, one_cycle
+from makemore_pl.training.module import BETAS, LitBatchNormMLP, one_cycle
 from makemore_pl.training.progress import progress_bar
 from makemore_pl.training.saving import AtomicCheckpointIO, RunCheckpoint
 
@@ -55,7 +55,7 @@ class Recipe:
         return NamesDataModule("makemore", block_size=self.block_size, dedupe=False)
 
     def module(self, data: NamesDataModule) -> LitBatchNormMLP:
-        return LitBatchNormMLP(data.vocab_size, self.block_size, **self.network)
+        return LitBatchNormMLP(data.vocab_size, self.block_size, data.n_examples, **self.network)
 
 
 DEFAULT = Recipe(block_size=3, steps=STEPS, network={})
@@ -108,6 +108,7 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
             {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
         ],
         lr=module.lr,
+        betas=BETAS,
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -39,7 +39,7 @@ def fit(recipe: str, seed: int, *callbacks: Callback) -> tuple[LitBatchNormMLP, 
     batch_size, steps, network = RECIPES[recipe]
     L.seed_everything(seed, verbose=False)
     data = NamesDataModule("makemore", batch_size=batch_size, dedupe=False)
-    module = LitBatchNormMLP(data.vocab_size, data.block_size, **network)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, **network)
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_steps=steps,

@@ -24,7 +24,7 @@ def train(block_size: int, n_layers: int, epochs: int, file: Path) -> int:
     """Train and save one model; returns its parameters."""
     L.seed_everything(42)
     data = NamesDataModule(block_size=block_size)
-    module = LitBatchNormMLP(data.vocab_size, block_size, n_layers=n_layers, n_hidden=200)
+    module = LitBatchNormMLP(data.vocab_size, block_size, data.n_examples, n_layers=n_layers, n_hidden=200)
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="cpu",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.length import STEPS
-from makemore_pl.training.module import LitBatchNormMLP, one_cycle
+from makemore_pl.training.module import LitBatchNormMLP, default_weight_decay, one_cycle
 
 
 def trainer(**options: object) -> L.Trainer:
@@ -62,6 +62,16 @@ def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
     assert decays == {1: 0.0, 2: 0.5}
 
 
+def test_short_lists_are_decayed_more() -> None:
+    assert default_weight_decay(200_000, lr=0.04) == 0.25
+    assert default_weight_decay(20_000, lr=0.04) == 2.5
+    # However short: no step takes more than two fifths of a weight.
+    assert default_weight_decay(100, lr=0.04) == pytest.approx(0.4 / 0.04)
+    assert default_weight_decay(100, lr=2.0) == pytest.approx(0.4 / 2)
+    assert LitBatchNormMLP(27, 3, n_examples=20_000).weight_decay == 2.5
+    assert LitBatchNormMLP(27, 3, n_examples=20_000, weight_decay=0.0).weight_decay == 0
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_batches_come_from_the_shuffled_training_split(short_list: Path, merge: bool) -> None:
     data = NamesDataModule(str(short_list), batch_size=128, merge=merge)
@@ -111,7 +121,9 @@ def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(short_list: Path)
     trainer(max_steps=1, limit_val_batches=0).fit(without, datamodule=data)
 
 
-@pytest.mark.parametrize("options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}, {"n_examples": 0}]
+)
 def test_bad_arguments_are_named(options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=next(iter(options))):
         LitBatchNormMLP(27, 3, **options)

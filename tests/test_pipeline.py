@@ -14,7 +14,7 @@ from conftest import QUICK, RunCommand
 from makemore_pl.training.checkpoint import read_checkpoint
 from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.training.module import LitBatchNormMLP, default_weight_decay
 
 
 def read_metrics(run: Path) -> list[dict[str, str]]:
@@ -54,6 +54,17 @@ def test_fit_prints_where_things_are_and_names(
     assert "checkpoints/short-2/model.onnx" in second.out
     model = Path("checkpoints/short/model.onnx").read_bytes()
     assert model == Path("checkpoints/short-2/model.onnx").read_bytes()
+
+
+def test_the_length_of_the_list_sets_the_weight_decay(run_folder: Path) -> None:
+    run = read_checkpoint(run_folder / "best.ckpt")
+    module = LitBatchNormMLP(**run.model_arguments)
+    n_examples = NamesDataModule(**run.data_arguments).n_examples
+    assert (
+        module.weight_decay
+        == default_weight_decay(n_examples, module.lr)
+        != LitBatchNormMLP(27, 3).weight_decay
+    )
 
 
 def test_a_run_is_repeated_from_its_config(

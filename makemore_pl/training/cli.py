@@ -96,6 +96,7 @@ class MakemoreCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.vocab_size", "model.vocab_size", apply_on="instantiate")
         parser.link_arguments("data.block_size", "model.block_size", apply_on="instantiate")
+        parser.link_arguments("data.n_examples", "model.n_examples", apply_on="instantiate")
         if self.command == "fit":
             parser.add_argument(
                 "--run",
@@ -301,7 +302,7 @@ def _named_checkpoint(args: list[str]) -> Checkpoint | None:
 
 def _defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
     """The model's and the data's arguments as they were in training, and its vocabulary."""
-    linked = ("vocab_size", "block_size")
+    linked = ("vocab_size", "block_size", "n_examples")
     defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in linked}
     defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
     defaults["data.characters"] = checkpoint.data["characters"]

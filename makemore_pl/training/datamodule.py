@@ -77,6 +77,11 @@ class NamesDataModule(L.LightningDataModule):
         """V: the different characters, and the boundary."""
         return len(self.vocabulary)
 
+    @property
+    def n_examples(self) -> int:
+        """Training examples: characters of the training split's names, and one end for each."""
+        return len(self.corpus.streams["train"])
+
     def examples(self, split: str) -> Windows:
         """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order.
 

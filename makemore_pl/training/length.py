@@ -2,7 +2,7 @@
 
 from typing import Any
 
-STEPS = 600
+STEPS = 500
 """Training steps of a run whose length is not given."""
 STEPS_BETWEEN_EVALUATIONS = 100
 """Of such a run, or one whose length is given in steps. A run of epochs is evaluated after each."""

@@ -15,6 +15,21 @@ from makemore_pl.training.batches import Batch, BatchLoader, mixed_seed
 from makemore_pl.training.model import BatchNormMLP
 
 DIVERGED = "training has diverged; try a lower model.lr"
+BETAS = (0.9, 0.95)
+"""AdamW's. PyTorch's 0.999 would average squared gradients over a whole run of some hundred steps."""
+DECAY_EXAMPLES = 50_000
+"""Training examples at which the weight decay is 1; found on nine lists, see docs/recipes.md."""
+MOST_SHRINKING = 0.4
+"""The share of a weight that decay may take in one step, so that a short list still learns."""
+
+
+def default_weight_decay(n_examples: int, lr: float) -> float:
+    """Weight decay for a list of this length, at this highest learning rate.
+
+    Decay is a prior on the weights: the likelihood grows with the examples, the prior does not, and in the
+    loss, a mean over examples, its share is 1 / n_examples.
+    """
+    return min(DECAY_EXAMPLES / n_examples, MOST_SHRINKING / lr)
 
 
 def one_cycle(progress: float, warmup: float) -> float:
@@ -35,9 +50,11 @@ class LitBatchNormMLP(L.LightningModule):
     Args:
         vocab_size: V; on the command line it comes from the data.
         block_size: T; on the command line it comes from the data.
+        n_examples: training examples, which set the weight decay; on the command line it comes from the data.
         lr: highest learning rate of the cycle.
         warmup: share of the steps on which the rate rises to its highest; it falls on the others.
-        weight_decay: AdamW's, on weight matrices; biases and BatchNorm are left alone.
+        weight_decay: AdamW's, on weight matrices; biases and BatchNorm are left alone. By default 50,000
+            divided by the number of training examples, at most 0.4 / lr.
         label_smoothing: share of the target spread evenly over all characters, in training only.
         network: the other arguments of `BatchNormMLP`.
 
@@ -49,9 +66,10 @@ class LitBatchNormMLP(L.LightningModule):
         self,
         vocab_size: int,
         block_size: int,
+        n_examples: int = 200_000,
         lr: float = 0.04,
         warmup: float = 0.4,
-        weight_decay: float = 0.3,
+        weight_decay: float | None = None,
         label_smoothing: float = 0.0,
         **network: Any,
     ) -> None:
@@ -60,7 +78,9 @@ class LitBatchNormMLP(L.LightningModule):
             raise RequestError(f"model.lr must be above 0, not {lr}")
         if not 0 < warmup < 1:
             raise RequestError(f"model.warmup must be above 0 and below 1, not {warmup}")
-        if not weight_decay >= 0:
+        if n_examples < 1:
+            raise RequestError(f"model.n_examples must be at least 1, not {n_examples}")
+        if weight_decay is not None and not weight_decay >= 0:
             raise RequestError(f"model.weight_decay must be at least 0, not {weight_decay}")
         if not 0 <= label_smoothing < 1:
             raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
@@ -68,7 +88,7 @@ class LitBatchNormMLP(L.LightningModule):
         self._noise_seed = torch.initial_seed()
         self.lr = lr
         self.warmup = warmup
-        self.weight_decay = weight_decay
+        self.weight_decay = default_weight_decay(n_examples, lr) if weight_decay is None else weight_decay
         self.label_smoothing = label_smoothing
         self.net = BatchNormMLP(vocab_size, block_size, **network)
         # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
@@ -148,7 +168,7 @@ class LitBatchNormMLP(L.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         # Fused: one kernel for all parameters, on the CPU as on the GPU.
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=BETAS, fused=True)
         # Not OneCycleLR: its length is part of its state, so that training could not go on for longer.
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
