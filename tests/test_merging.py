@@ -34,6 +34,16 @@ def test_every_example_is_counted_once(names: list[str], block_size: int, most: 
     assert all(found[key] == pytest.approx(expected[key]) for key in expected)
 
 
+def test_contexts_too_long_for_a_number_of_64_bits_are_told_apart() -> None:
+    contexts = torch.zeros((4, 60), dtype=torch.uint8)
+    contexts[1:3, 0] = 3  # 3 · 4^59 is a multiple of 2^64
+    merged = merge(contexts, torch.tensor([3, 3, 3, 2], dtype=torch.uint8))
+    assert merged.contexts[:, 0].tolist() == [0, 3]
+    assert merged.ends.tolist() == [2, 3]
+    assert merged.targets.tolist() == [2, 3, 3]
+    assert merged.weights.tolist() == [1, 1, 2]
+
+
 def test_fewest_rows() -> None:
     contexts, targets = examples(["ab"] * 10 + ["aa"], 2)
     assert merge(contexts, targets, most=100).contexts.tolist() == [[0, 0], [0, 1], [1, 1], [1, 2]]

@@ -55,20 +55,43 @@ def merge(contexts: Tensor, targets: Tensor, most: int = MOST_MERGED) -> Merged:
         most: examples that one row stands for, on average at most.
     """
     vocab_size = int(max(contexts.max(), targets.max())) + 1
-    # Contexts are numbered column by column: `unique` over whole rows takes a hundred times as long.
-    number = torch.zeros_like(targets, dtype=torch.long)  # (n,)
-    for column in contexts.T:
-        _, number = torch.unique(number * vocab_size + column, return_inverse=True)
-    different = contexts.new_empty((int(number.max()) + 1, contexts.shape[1]))
-    different[number] = contexts  # (n, T) -> (U, T): those of one number are equal
-    pairs, counts = torch.unique(number * vocab_size + targets, return_counts=True)  # (P,), by context
-    context_of = pairs // vocab_size  # (P,)
-    sizes = context_of.bincount()  # (U,) pairs
+    pairs, order = _numbered(contexts, vocab_size).mul(vocab_size).add(targets).sort()  # (n,), by context
+    first = _first_of_equals(pairs)  # (P,)
+    counts = first.diff(append=first.new_tensor([len(pairs)]))  # (P,) examples
+    context_of = pairs[first] // vocab_size
+    first_of_context = _first_of_equals(context_of)  # (U,)
+    sizes = first_of_context.diff(append=first.new_tensor([len(first)]))  # (U,) pairs
+    context_of = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)  # (P,) 0 … U-1
     totals = torch.zeros_like(sizes).index_add_(0, context_of, counts)  # (U,) examples
     parts = -(-totals // most)  # (U,) rows among which a context is divided
-    weights = counts / parts[context_of]
-    merged = Merged(different, sizes.cumsum(0), pairs % vocab_size, weights.float())
+    examples = order[first]  # (P,) one of each pair
+    merged = Merged(
+        contexts[examples[first_of_context]],
+        sizes.cumsum(0),
+        targets[examples].long(),
+        (counts / parts[context_of]).float(),
+    )
     return merged.take(torch.arange(len(sizes), device=sizes.device).repeat_interleave(parts))
+
+
+def _numbered(contexts: Tensor, vocab_size: int) -> Tensor:
+    """A number for each context, int64 (n,), the same for equal ones, that leaves room for a target's id."""
+    number = torch.zeros(len(contexts), dtype=torch.long, device=contexts.device)
+    most = 1
+    for column in contexts.T:
+        if most * vocab_size**2 > 1 << 63:  # only the numbers that occur, from 0
+            different, number = torch.unique(number, return_inverse=True)
+            most = len(different)
+        number = number * vocab_size + column
+        most *= vocab_size
+    return number
+
+
+def _first_of_equals(values: Tensor) -> Tensor:
+    """Where, in sorted values, a new one begins: int64 (different,)."""
+    is_first = torch.ones_like(values, dtype=torch.bool)
+    is_first[1:] = values[1:] != values[:-1]
+    return is_first.nonzero().squeeze(1)
 
 
 def unmerged(contexts: Tensor, targets: Tensor) -> Merged:
