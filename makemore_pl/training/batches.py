@@ -8,6 +8,7 @@ Notation: N examples of a stream, B batch size, T block size, V vocabulary size.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -172,13 +173,12 @@ class BatchLoader:
         first = self.resume_from["next_batch"] if resumed else 0
         self.resume_from = {"epoch": 0, "next_batch": 0}
         self.next_batch = 0
-        for i, number in enumerate(self._stretch_order()):
-            done = i * self.batches_of_stretch
-            start = max(first - done, 0)
-            if start < self.batches_of_stretch:
-                for j, batch in enumerate(self._batches(number, start), start=done + start + 1):
-                    self.next_batch = j
-                    yield batch
+        skipped, start = divmod(first, self.batches_of_stretch)
+        for i, stretch in enumerate(self._shuffled_stretches(skipped), start=skipped):
+            done = i * self.batches_of_stretch + start
+            for self.next_batch, batch in enumerate(self._batches(stretch, start), start=done + 1):
+                yield batch
+            start = 0
 
     def state_dict(self) -> dict[str, int]:
         """How far the epoch has come."""
@@ -200,13 +200,27 @@ class BatchLoader:
         places = torch.arange(start, end, device=self.stream.device)
         return self.merge(*windows(self.stream, places, self.block_size))
 
-    def _batches(self, number: int, start: int) -> Iterator[Batch]:
-        """This rank's share of a stretch's batches, from batch `start` on."""
+    def _shuffled(self, number: int) -> Merged:
+        """One stretch in this epoch's order."""
         stretch = self._gather(number) if number else self.first_stretch
-        if self.seed is not None:
-            # Drawn on the CPU: the same on every device.
-            order = torch.randperm(len(stretch), generator=self._generator(number))
-            stretch = stretch.take(order.to(self.stream.device))
+        if self.seed is None:
+            return stretch
+        # Drawn on the CPU: the same on every device.
+        order = torch.randperm(len(stretch), generator=self._generator(number))
+        return stretch.take(order.to(self.stream.device))
+
+    def _shuffled_stretches(self, skipped: int) -> Iterator[Merged]:
+        """The stretches of this epoch; while one is learnt from, a thread prepares the next."""
+        numbers = self._stretch_order()[skipped:]
+        with ThreadPoolExecutor(1) as thread:
+            ahead = None
+            for number, following in zip(numbers, [*numbers[1:], None], strict=True):
+                stretch = ahead.result() if ahead else self._shuffled(number)
+                ahead = None if following is None else thread.submit(self._shuffled, following)
+                yield stretch
+
+    def _batches(self, stretch: Merged, start: int) -> Iterator[Batch]:
+        """This rank's share of a stretch's batches, from batch `start` on."""
         sizes = stretch.ends.diff(prepend=stretch.ends.new_zeros(1))
         numbers = torch.arange(len(stretch), device=self.stream.device)
         rows = numbers.repeat_interleave(sizes).to(self.device)  # (P,)

@@ -82,7 +82,7 @@ def _numbered(contexts: Tensor, vocab_size: int) -> Tensor:
         if most * vocab_size**2 > 1 << 63:  # only the numbers that occur, from 0
             different, number = torch.unique(number, return_inverse=True)
             most = len(different)
-        number = number * vocab_size + column
+        number.mul_(vocab_size).add_(column)
         most *= vocab_size
     return number
 
