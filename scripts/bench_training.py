@@ -34,7 +34,7 @@ from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, traini
 from makemore_pl.training.lists import find_list
 from makemore_pl.training.loggers import run_loggers
 from makemore_pl.training.model import BatchNormMLP
-from makemore_pl.training.module import BETAS, LitBatchNormMLP, one_cycle
+from makemore_pl.training.module import LitBatchNormMLP, one_cycle
 from makemore_pl.training.progress import progress_bar
 from makemore_pl.training.saving import AtomicCheckpointIO, RunCheckpoint
 
@@ -62,7 +62,15 @@ DEFAULT = Recipe(block_size=3, steps=STEPS, network={})
 WIDE = Recipe(
     block_size=8,
     steps=50,
-    network={"n_embd": 24, "n_hidden": 640, "n_layers": 3, "dropout": 0.35, "lr": 0.005, "weight_decay": 0.5},
+    network={
+        "n_embd": 24,
+        "n_hidden": 640,
+        "n_layers": 3,
+        "dropout": 0.35,
+        "lr": 0.005,
+        "weight_decay": 0.5,
+        "beta2": 0.999,
+    },
 )
 Figures = dict[str, float]
 
@@ -108,7 +116,7 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
             {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
         ],
         lr=module.lr,
-        betas=BETAS,
+        betas=module.betas,
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(

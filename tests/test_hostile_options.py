@@ -111,6 +111,7 @@ REFUSED_BY_FIT: list[tuple[str, list[object]]] = [
     ("model.lr", [0, -1, "nan", "inf"]),
     ("model.warmup", [0, 1, "nan"]),
     ("model.weight_decay", [-1, "nan", "inf"]),
+    ("model.beta2", [-0.1, 1, "nan"]),
     ("model.label_smoothing", [-0.1, 1, "nan"]),
     ("model.init", ["magic"]),
     ("model.hidden_gain", ["nan", 1e300]),

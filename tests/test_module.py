@@ -122,7 +122,7 @@ def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(short_list: Path)
 
 
 @pytest.mark.parametrize(
-    "options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}, {"n_examples": 0}]
+    "options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}, {"n_examples": 0}, {"beta2": 1.0}]
 )
 def test_bad_arguments_are_named(options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=next(iter(options))):

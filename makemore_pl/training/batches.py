@@ -176,7 +176,8 @@ class BatchLoader:
         skipped, start = divmod(first, self.batches_of_stretch)
         for i, stretch in enumerate(self._shuffled_stretches(skipped), start=skipped):
             done = i * self.batches_of_stretch + start
-            for self.next_batch, batch in enumerate(self._batches(stretch, start), start=done + 1):
+            for j, batch in enumerate(self._batches(stretch, start), start=done + 1):
+                self.next_batch = j
                 yield batch
             start = 0
 

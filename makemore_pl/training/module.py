@@ -15,8 +15,6 @@ from makemore_pl.training.batches import Batch, BatchLoader, mixed_seed
 from makemore_pl.training.model import BatchNormMLP
 
 DIVERGED = "training has diverged; try a lower model.lr"
-BETAS = (0.9, 0.95)
-"""AdamW's. PyTorch's 0.999 would average squared gradients over a whole run of some hundred steps."""
 DECAY_EXAMPLES = 50_000
 """Training examples at which the weight decay is 1; found on nine lists, see docs/recipes.md."""
 MOST_SHRINKING = 0.4
@@ -55,6 +53,8 @@ class LitBatchNormMLP(L.LightningModule):
         warmup: share of the steps on which the rate rises to its highest; it falls on the others.
         weight_decay: AdamW's, on weight matrices; biases and BatchNorm are left alone. By default 50,000
             divided by the number of training examples, at most 0.4 / lr.
+        beta2: share that AdamW keeps, in each step, of its mean of squared gradients. PyTorch's 0.999 would
+            average over a whole run of some hundred steps; in one of thousands it is right.
         label_smoothing: share of the target spread evenly over all characters, in training only.
         network: the other arguments of `BatchNormMLP`.
 
@@ -70,6 +70,7 @@ class LitBatchNormMLP(L.LightningModule):
         lr: float = 0.04,
         warmup: float = 0.4,
         weight_decay: float | None = None,
+        beta2: float = 0.95,
         label_smoothing: float = 0.0,
         **network: Any,
     ) -> None:
@@ -82,6 +83,8 @@ class LitBatchNormMLP(L.LightningModule):
             raise RequestError(f"model.n_examples must be at least 1, not {n_examples}")
         if weight_decay is not None and not weight_decay >= 0:
             raise RequestError(f"model.weight_decay must be at least 0, not {weight_decay}")
+        if not 0 <= beta2 < 1:
+            raise RequestError(f"model.beta2 must be at least 0 and below 1, not {beta2}")
         if not 0 <= label_smoothing < 1:
             raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         self.save_hyperparameters()
@@ -89,6 +92,7 @@ class LitBatchNormMLP(L.LightningModule):
         self.lr = lr
         self.warmup = warmup
         self.weight_decay = default_weight_decay(n_examples, lr) if weight_decay is None else weight_decay
+        self.betas = (0.9, beta2)
         self.label_smoothing = label_smoothing
         self.net = BatchNormMLP(vocab_size, block_size, **network)
         # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
@@ -168,7 +172,7 @@ class LitBatchNormMLP(L.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         # Fused: one kernel for all parameters, on the CPU as on the GPU.
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=BETAS, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
         # Not OneCycleLR: its length is part of its state, so that training could not go on for longer.
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
