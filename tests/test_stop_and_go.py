@@ -201,6 +201,18 @@ def test_a_killed_run_goes_on_bit_for_bit(
     expect_the_same(whole, place)
 
 
+def test_a_run_of_steps_killed_in_its_export_goes_on(tmp_path: Path, short_list: Path) -> None:
+    """It has no step left when it goes on, and ends within an epoch."""
+    fit = [*FIT, "--trainer.max_epochs", "null", "--trainer.max_steps", "17"]
+    whole, place = (new_place(tmp_path / name, short_list) for name in ("whole", "killed"))
+    assert run(whole, fit)[0] == 0
+    assert run(place, fit, die_in_export)[0] == -signal.SIGKILL
+    assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 17
+    code, printed = run(place, [*fit, "--ckpt_path", "last"])
+    assert code == 0, printed
+    expect_the_same(whole, place)
+
+
 def test_a_run_killed_between_its_first_checkpoints_goes_on(
     whole: Path, tmp_path: Path, short_list: Path
 ) -> None:

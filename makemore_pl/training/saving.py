@@ -162,6 +162,14 @@ class RunCheckpoint(ModelCheckpoint):
         if self.stopped_by is not None:  # in the last step of all
             raise KeyboardInterrupt
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A run that had made all its steps when it was stopped has none left, and Lightning does not count
+        # the end of the last: what is logged from here on would be that step's.
+        fit = trainer.fit_loop
+        if 0 < trainer.max_steps <= trainer.global_step:
+            fit.epoch_loop._batches_that_stepped = trainer.global_step
+            fit.epoch_progress.current.completed = fit.epoch_progress.current.ready
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
