@@ -269,6 +269,13 @@ def test_a_signal_leaves_the_present_step_and_says_how_to_go_on(
     expect_the_same(whole, place)
 
 
+def test_a_signal_ends_a_run_that_is_evaluated_after_each_step(tmp_path: Path, short_list: Path) -> None:
+    place = new_place(tmp_path, short_list)
+    code, printed = run(place, [*FIT, "--trainer.val_check_interval", "1"], press_ctrl_c)
+    assert code == 130, printed
+    assert "interrupted at step 11" in printed
+
+
 @pytest.mark.parametrize(
     ("sabotage", "reason"),
     [(fill_the_disk, "File too large"), (take_away_the_folder, "Permission denied")],

@@ -100,6 +100,7 @@ class RunCheckpoint(ModelCheckpoint):
         self.every_n_steps = every_n_train_steps
         self.stopped_by: int | None = None
         """The signal that is to end the fit, if any."""
+        self._stopping = False  # one of the ranks has got it, and all know
         self._handlers: dict[int, Any] = {}
 
     @property
@@ -128,10 +129,12 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.fast_dev_run or not _can_go_on_from_here(trainer):  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
-        stop, due = self._stop_or_due(trainer)
-        if stop or due or trainer.should_stop or trainer.global_step == trainer.max_steps:
+        stop = self._agree_to_stop(trainer)
+        if not _can_go_on_from_here(trainer):
+            return
+        if stop or self._is_due(trainer) or trainer.should_stop or trainer.global_step == trainer.max_steps:
             # This step's row, which Lightning would write a moment after: no one writes it after a kill.
             trainer._logger_connector.update_train_step_metrics()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -145,12 +148,14 @@ class RunCheckpoint(ModelCheckpoint):
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save_topk_checkpoint(trainer, figures)
         self._save_last_checkpoint(trainer, figures)
+        if self._agree_to_stop(trainer):
+            raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
-        stop, due = self._stop_or_due(trainer)
-        if (stop or due) and self._last_global_step_saved != trainer.global_step:
+        stop = self._agree_to_stop(trainer)
+        if (stop or self._is_due(trainer)) and self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         if stop:
             raise KeyboardInterrupt
@@ -175,14 +180,19 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         self._restore_handlers()
 
-    def _stop_or_due(self, trainer: L.Trainer) -> tuple[bool, bool]:
-        """Whether a signal asks any device to stop, and whether `last.ckpt` is due by the number of steps."""
+    def _agree_to_stop(self, trainer: L.Trainer) -> bool:
+        """Whether a signal asks any device to stop. All ranks must call it alike."""
         # Several ranks must agree, which makes them wait for each other: now and then only.
-        stop = (trainer.world_size == 1 or trainer.global_step % STEPS_BETWEEN_AGREEMENTS == 0) and (
-            trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
-        )
+        if trainer.world_size == 1 or (
+            not self._stopping and trainer.global_step % STEPS_BETWEEN_AGREEMENTS == 0
+        ):
+            self._stopping = trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
+        return self._stopping
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        """Whether `last.ckpt` is, by the number of steps."""
         since_last = trainer.global_step - self._last_global_step_saved
-        return stop, self.every_n_steps is not None and since_last >= self.every_n_steps
+        return self.every_n_steps is not None and since_last >= self.every_n_steps
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is not None:
