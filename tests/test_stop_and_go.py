@@ -369,16 +369,34 @@ def test_a_killed_beginning_gives_back_what_it_was_to_replace(
         assert claim_run(held, None, "list").name == "list-2"
 
 
+def test_a_damaged_record_of_figures_is_named_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    for content in (
+        b"epoch,loss\n0,1\n",
+        b"epoch,step\n0,all\n",
+        b"step\n1,2,3\n",
+        b"\xff\xfe\n\n",
+        b"a\n\n1\n",
+    ):
+        file.write_bytes(content)
+        with pytest.raises(RequestError, match=r"metrics\.csv: damaged"):
+            MetricsWriter(str(tmp_path), first_step=5)
+        assert file.read_bytes() == content
+
+
 def test_last_is_not_an_older_run_when_the_newest_was_killed_at_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, file, when in (("old", "last.ckpt", 1), ("new", "config.yaml", 2)):
+    for name in ("old", "new"):
         Path("checkpoints", name).mkdir(parents=True)
-        Path("checkpoints", name, file).write_text("")
-        os.utime(Path("checkpoints", name, file), (when, when))
-    with pytest.raises(RequestError, match="checkpoints/new has no checkpoint yet"):
-        resolve_checkpoint("last", None)
+    Path("checkpoints/old/last.ckpt").write_text("")
+    os.utime("checkpoints/old/last.ckpt", (1, 1))
+    for file in (None, "config.yaml"):  # killed before and after it has written its first file
+        if file is not None:
+            Path("checkpoints/new", file).write_text("")
+        with pytest.raises(RequestError, match="checkpoints/new has no checkpoint yet"):
+            resolve_checkpoint("last", None)
     assert resolve_checkpoint("last", "old") == Path("checkpoints/old/last.ckpt")
     Path("checkpoints/new/last.ckpt").write_text("")
     assert resolve_checkpoint("last", None) == Path("checkpoints/new/last.ckpt")
@@ -399,3 +417,6 @@ def test_a_folder_that_has_been_moved_keeps_its_best_score(tmp_path: Path) -> No
     assert after.best_model_path == str(new / "best.ckpt")
     assert after.best_k_models == {after.best_model_path: torch.tensor(2.1)}
     assert after.best_model_score == torch.tensor(2.1)
+    other = saving.RunCheckpoint(str(tmp_path / "other"))
+    other.load_state_dict(before.state_dict())
+    assert (other.best_model_path, other.best_k_models) == ("", {})  # its own best are still to come

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from makemore_pl.errors import CheckpointError
 from makemore_pl.training.atomic import write_whole
@@ -48,7 +49,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes a run's `config.yaml` whole or not at all."""
+    """Writes a run's `config.yaml`, whole or not at all, when training begins."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing yet: a checkpoint that cannot be gone on with leaves its run as it was."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree."""
@@ -109,15 +116,27 @@ class RunCheckpoint(ModelCheckpoint):
         return "RunCheckpoint"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Scores and paths; a folder that has been moved, or goes by another name, holds the same files."""
-        folder = self.dirpath
-        if folder is not None and state_dict["dirpath"] != folder:
-            moved = {key: self._moved(value) for key, value in state_dict.items() if key.endswith("_path")}
-            scores = {self._moved(path): score for path, score in state_dict["best_k_models"].items()}
-            if Path(moved["best_model_path"]).is_file():
-                state_dict = {**state_dict, **moved, "best_k_models": scores, "dirpath": folder}
-        super().load_state_dict(state_dict)
-        self.current_score = state_dict["current_score"]
+        """Scores and names of files; those of another run, whose files are not in this folder, are forgotten.
+
+        Of a path its name alone is taken: a run's folder may have been moved, and what a forged checkpoint
+        calls the last one, Lightning would delete, whatever and wherever it is.
+
+        Raises:
+            ValueError: a score is no number.
+        """
+        state = dict(state_dict)
+        scores = [*state["best_k_models"].values(), state["kth_value"], state["best_model_score"]]
+        if not all(score is None or (isinstance(score, Tensor) and score.ndim == 0) for score in scores):
+            raise ValueError("a score is no number")
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = self._here(state[key])
+        state["best_k_models"] = {
+            path: score for each, score in state["best_k_models"].items() if (path := self._here(each))
+        }
+        if state["dirpath"] != self.dirpath and not Path(state["best_model_path"]).is_file():
+            return
+        super().load_state_dict({**state, "dirpath": self.dirpath})
+        self.current_score = state["current_score"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -205,9 +224,10 @@ class RunCheckpoint(ModelCheckpoint):
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _moved(self, path: str) -> str:
-        """A file of the folder that the state is of, in this one."""
-        return str(Path(self.dirpath or "") / Path(path).name) if path else path
+    def _here(self, path: str) -> str:
+        """The checkpoint of that name in this run's folder; none for what is no checkpoint's name."""
+        name = Path(path).name
+        return str(Path(self.dirpath or "") / name) if name.endswith(self.FILE_EXTENSION) else ""
 
 
 def _can_go_on_from_here(trainer: L.Trainer) -> bool:
