@@ -276,6 +276,26 @@ def test_a_signal_ends_a_run_that_is_evaluated_after_each_step(tmp_path: Path, s
     assert "interrupted at step 11" in printed
 
 
+def press_ctrl_c_in_the_test() -> None:
+    original = LitBatchNormMLP.test_step
+
+    def interrupted(module: LitBatchNormMLP, *args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(module, *args)
+
+    LitBatchNormMLP.test_step = interrupted  # type: ignore[method-assign]
+
+
+def test_ctrl_c_after_training_is_said(whole: Path, tmp_path: Path, short_list: Path) -> None:
+    place = new_place(tmp_path, short_list)
+    code, printed = run(place, FIT, press_ctrl_c_in_the_test)
+    assert code == 130, printed
+    assert re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE) == ["interrupted"]
+    code, printed = run(place, [*FIT, "--ckpt_path", "last"])
+    assert code == 0, printed
+    expect_the_same(whole, place)
+
+
 @pytest.mark.parametrize(
     ("sabotage", "reason"),
     [(fill_the_disk, "File too large"), (take_away_the_folder, "Permission denied")],
