@@ -80,11 +80,13 @@ def main() -> None:
     fit.fit(normed, datamodule=data())
     found["normed"], found["random"] = normed.state_dict(), recorder.random
 
+    # The same weights for any number of ranks, with losses far apart.
+    spread = model(batch_norm=False, init="normal", output_gain=None, init_seed=2)
     # Batches that do not come out even; a last one with less than one context for each rank.
     for eval_batch_size in (1, 7, 16384):
         evaluated = data(eval_batch_size=eval_batch_size)
-        [dev] = trainer().validate(plain, datamodule=evaluated, verbose=False)
-        [test] = trainer().test(plain, datamodule=evaluated, verbose=False)
+        [dev] = trainer().validate(spread, datamodule=evaluated, verbose=False)
+        [test] = trainer().test(spread, datamodule=evaluated, verbose=False)
         found[f"figures {eval_batch_size}"] = {**dev, **test}
     found["threads"] = torch.get_num_threads()
     torch.save(found, folder / f"{world_size}-{rank}.pt")

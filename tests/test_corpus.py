@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,13 +144,44 @@ def test_another_split_seed_or_list_is_another_corpus(large_list: NameList) -> N
     assert "other" in open_corpus(changed, dedupe=True, seed=42).names("dev")[0]
 
 
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda content: content[:-3],
+    "empty": lambda content: b"",
+    "another value": lambda content: b"[1, 2]\n",
+    "a bit flipped": lambda content: content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("damaged", ["corpus.json", "train.npy"])
-def test_a_damaged_cache_is_made_again(large_list: NameList, tmp_path: Path, damaged: str) -> None:
+def test_a_damaged_cache_is_made_again(
+    large_list: NameList, tmp_path: Path, damaged: str, damage: str
+) -> None:
     expected = open_corpus(large_list, dedupe=True, seed=42).names("train")
     [file] = (tmp_path / "cache").rglob(damaged)
-    file.write_bytes(file.read_bytes()[:-3])
+    whole = file.read_bytes()
+    file.write_bytes(DAMAGE[damage](whole))
     assert open_corpus(large_list, dedupe=True, seed=42).names("train") == expected
-    assert len(list((tmp_path / "cache").rglob(damaged))) == 1
+    [file] = (tmp_path / "cache").rglob(damaged)
+    assert file.read_bytes() == whole
+
+
+def test_a_cache_that_a_killed_process_has_begun_is_cleared_away(
+    large_list: NameList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that cannot be finished, on a full disk say, leaves the list usable."""
+
+    def fill_the_disk(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(corpus_cache.np, "save", fill_the_disk)  # type: ignore[attr-defined]
+        assert len(open_corpus(large_list, dedupe=True, seed=42).names("train")) == 80
+    corpora = tmp_path / "cache" / "makemore_pl" / "corpora"
+    [lock] = corpora.iterdir()
+    lock.with_suffix(".part").mkdir()
+    open_corpus(large_list, dedupe=True, seed=42)
+    assert {path.suffix for path in corpora.iterdir()} == {"", ".lock"}
 
 
 def test_without_a_writable_cache_the_list_is_read_each_time(

@@ -224,15 +224,36 @@ STATES: dict[str, Change] = {
     "no optimiser's state": lambda content: content.pop("optimizer_states"),
     "an optimiser of texts": put("optimizer_states", value=["evil"]),
     "another optimiser's state": lambda content: content["optimizer_states"][0].update(param_groups=[]),
+    "moments of another size": put("optimizer_states", 0, "state", 0, "exp_avg", value=torch.ones(2)),
+    "moments that share a number": put(
+        "optimizer_states", 0, "state", 0, "exp_avg", value=torch.ones(1).expand(27, 10)
+    ),
+    "moments that are NaN": put(
+        "optimizer_states", 0, "state", 0, "exp_avg_sq", value=torch.full((27, 10), float("nan"))
+    ),
+    "a step of two numbers": put("optimizer_states", 0, "state", 0, "step", value=torch.ones(2)),
+    "a weight decay of NaN": put(
+        "optimizer_states", 0, "param_groups", 0, "weight_decay", value=float("nan")
+    ),
     "loops that are a number": put("loops", value=3),
     "progress of texts": put("loops", "fit_loop", "epoch_progress", value="all"),
+    "steps below 0": put("loops", "fit_loop", "epoch_loop.state_dict", "_batches_that_stepped", value=-1),
     "callbacks in a list": put("callbacks", value=[1]),
+    "scores of two numbers": put("callbacks", "RunCheckpoint", "best_model_score", value=torch.ones(2)),
     "a version of nowhere": put("pytorch-lightning_version", value="evil"),
     "a schedule of texts": put("lr_schedulers", value=["evil"]),
+    "learning rates in a tensor": put("lr_schedulers", 0, "base_lrs", 0, value=torch.ones(3)),
 }
+FIRST_STEPS: dict[str, Change] = {
+    "an optimiser's flag": put("optimizer_states", 0, "param_groups", 0, "differentiable", value=True),
+    "no betas": lambda content: content["optimizer_states"][0]["param_groups"][0].pop("betas"),
+    "a schedule too short": put("lr_schedulers", 0, "base_lrs", value=[]),
+    "a loader's place of texts": put("loops", "fit_loop", "state_dict", "combined_loader", 0, value="evil"),
+}
+"""Shows only when the first step is made."""
 
 
-@pytest.mark.parametrize("case", STATES)
+@pytest.mark.parametrize("case", [*STATES, *FIRST_STEPS])
 def test_states_that_cannot_be_gone_on_with(
     makemore: RunCommand,
     run_folder: Path,
@@ -245,14 +266,53 @@ def test_states_that_cannot_be_gone_on_with(
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "checkpoints" / "short"
     shutil.copytree(run_folder, run)
-    changed(run_folder / "last.ckpt", run / "last.ckpt", STATES[case])
-    kept = {path: path.read_bytes() for path in run.glob("*.*") if path.suffix in (".ckpt", ".onnx", ".json")}
+    changed(run_folder / "last.ckpt", run / "last.ckpt", {**STATES, **FIRST_STEPS}[case])
+    kept = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    if case in FIRST_STEPS:  # training has begun
+        kept.pop(run / "config.yaml")
     options = ("--data.path", short_list, *QUICK[2:], "--trainer.max_epochs", 4, "--run", "short")
     result = makemore("fit", "--ckpt_path", "last", *options)
     assert result.code == 2
     assert_one_line_error(result.err, "last.ckpt")
-    assert len(kept) == 5
+    assert len(kept) >= 7
     assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["checkpoints/short/../../precious", "{}/precious", "file://{}/precious", "checkpoints/short/plots"],
+)
+def test_a_forged_checkpoint_deletes_nothing(
+    makemore: RunCommand,
+    run_folder: Path,
+    short_list: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """What a checkpoint calls an earlier one is deleted when a better or later one has been written."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "checkpoints" / "short"
+    shutil.copytree(run_folder, run)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("")
+    forged, worst = path.format(tmp_path), torch.tensor(9.0)
+
+    def forge(content: dict[str, Any]) -> None:
+        content["callbacks"]["RunCheckpoint"] |= {
+            "dirpath": "checkpoints/short",
+            "best_k_models": {forged: worst},
+            "kth_value": worst,
+            "best_model_score": worst,
+            **dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path"), forged),
+        }
+
+    changed(run_folder / "last.ckpt", run / "last.ckpt", forge)
+    options = ("--data.path", short_list, *QUICK[2:], "--trainer.max_epochs", 4)
+    assert makemore("fit", "--ckpt_path", "last", *options).code == 0
+    assert (tmp_path / "precious" / "file").is_file()
+    assert (run / "plots").is_dir()
+    assert (run / "best.ckpt").is_file()
 
 
 def test_the_unchanged_checkpoint_is_gone_on_with(run_folder: Path, tmp_path: Path) -> None:

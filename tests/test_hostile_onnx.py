@@ -219,6 +219,22 @@ def test_hostile_model_files(
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "names.txt"])
 
 
+@pytest.mark.parametrize("text", [b"context", b"logits", b"makemore.versions"])
+@pytest.mark.parametrize("command", ["sample", "score", "info", "verify"])
+def test_texts_that_are_no_text(
+    makemore: RunCommand, run_folder: Path, tmp_path: Path, text: bytes, command: str
+) -> None:
+    """Names that are no UTF-8: ONNX Runtime reads them all the same, and Python cannot."""
+    file, names = tmp_path / "bad.onnx", tmp_path / "names.txt"
+    names.write_text("emma\n")
+    file.write_bytes((run_folder / "model.onnx").read_bytes().replace(text, text[:-1] + b"\xff"))
+    more = {"score": [names], "verify": [run_folder / "best.ckpt"]}.get(command, [])
+    result = makemore(command, file, *more)
+    assert result.code == 2
+    assert result.out == ""
+    assert_one_line_error(result.err, "bad.onnx")
+
+
 def test_forged_characters_of_a_sampler_fail_verification(run_folder: Path, tmp_path: Path) -> None:
     """The ids are right, but stand for other characters: in the metadata, and in the graph itself."""
     characters = Sampler(run_folder).info.characters

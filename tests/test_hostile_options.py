@@ -1,6 +1,7 @@
 """Command lines and configuration files at their edges: one line, exit code 2, nothing written."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,27 @@ def test_configs_that_are_no_files(
     assert makemore("fit", "--config").code == 2
 
 
+def test_a_checkpoint_named_in_a_config_is_checked_as_any(
+    makemore: RunCommand, run_folder: Path, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit = ("fit", "--config", run_folder / "config.yaml", "--config", "go-on.yaml", "--trainer.max_epochs", 4)
+    for path, message in (
+        (short_list, "not a checkpoint"),
+        ("none.ckpt", "No such file"),
+        ("last", "no last.ckpt"),
+    ):
+        Path("go-on.yaml").write_text(f"ckpt_path: {path}\nrun: null\n")
+        result = makemore(*fit)
+        assert result.code == 2
+        assert_one_line_error(result.err, message)
+    shutil.copytree(run_folder, "checkpoints/short")
+    before = len(Path("checkpoints/short/metrics.csv").read_text().splitlines())
+    assert makemore(*fit).code == 0
+    assert len(Path("checkpoints/short/metrics.csv").read_text().splitlines()) > before
+    assert [path.name for path in Path("checkpoints").iterdir()] == ["short"]
+
+
 def test_a_file_here_wins_over_a_shipped_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert configs.find_config("deep") == str(configs.SHIPPED / "deep.yaml")
@@ -308,6 +330,9 @@ def test_a_file_here_wins_over_a_shipped_config(tmp_path: Path, monkeypatch: pyt
         ["test", "--ckpt_path", "{run}/best.ckpt", "--data.block_size", "5"],
         ["validate", "--ckpt_path", "{run}/best.ckpt", "--data.eval_batch_size", "-1"],
         ["predict", "--ckpt_path", "{run}/best.ckpt", "--data.path", "{run}/config.yaml"],
+        ["report", "{run}/best.ckpt", "-o", "."],
+        ["lr-find", "--steps", "1000000000000"],
+        ["lr-find", "--plot", "."],
     ],
     ids=lambda args: " ".join(args).replace("{run}/", ""),
 )

@@ -201,6 +201,18 @@ def test_a_killed_run_goes_on_bit_for_bit(
     expect_the_same(whole, place)
 
 
+def test_a_run_of_steps_killed_in_its_export_goes_on(tmp_path: Path, short_list: Path) -> None:
+    """It has no step left when it goes on, and ends within an epoch."""
+    fit = [*FIT, "--trainer.max_epochs", "null", "--trainer.max_steps", "17"]
+    whole, place = (new_place(tmp_path / name, short_list) for name in ("whole", "killed"))
+    assert run(whole, fit)[0] == 0
+    assert run(place, fit, die_in_export)[0] == -signal.SIGKILL
+    assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 17
+    code, printed = run(place, [*fit, "--ckpt_path", "last"])
+    assert code == 0, printed
+    expect_the_same(whole, place)
+
+
 def test_a_run_killed_between_its_first_checkpoints_goes_on(
     whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
@@ -254,6 +266,33 @@ def test_a_signal_leaves_the_present_step_and_says_how_to_go_on(
     assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 11
     ended, printed = run(place, ["fit", *shlex.split(error.rpartition("makemore fit")[2])])
     assert ended == 0, printed
+    expect_the_same(whole, place)
+
+
+def test_a_signal_ends_a_run_that_is_evaluated_after_each_step(tmp_path: Path, short_list: Path) -> None:
+    place = new_place(tmp_path, short_list)
+    code, printed = run(place, [*FIT, "--trainer.val_check_interval", "1"], press_ctrl_c)
+    assert code == 130, printed
+    assert "interrupted at step 11" in printed
+
+
+def press_ctrl_c_in_the_test() -> None:
+    original = LitBatchNormMLP.test_step
+
+    def interrupted(module: LitBatchNormMLP, *args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(module, *args)
+
+    LitBatchNormMLP.test_step = interrupted  # type: ignore[method-assign]
+
+
+def test_ctrl_c_after_training_is_said(whole: Path, tmp_path: Path, short_list: Path) -> None:
+    place = new_place(tmp_path, short_list)
+    code, printed = run(place, FIT, press_ctrl_c_in_the_test)
+    assert code == 130, printed
+    assert re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE) == ["interrupted"]
+    code, printed = run(place, [*FIT, "--ckpt_path", "last"])
+    assert code == 0, printed
     expect_the_same(whole, place)
 
 
@@ -350,16 +389,34 @@ def test_a_killed_beginning_gives_back_what_it_was_to_replace(
         assert claim_run(held, None, "list").name == "list-2"
 
 
+def test_a_damaged_record_of_figures_is_named_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    for content in (
+        b"epoch,loss\n0,1\n",
+        b"epoch,step\n0,all\n",
+        b"step\n1,2,3\n",
+        b"\xff\xfe\n\n",
+        b"a\n\n1\n",
+    ):
+        file.write_bytes(content)
+        with pytest.raises(RequestError, match=r"metrics\.csv: damaged"):
+            MetricsWriter(str(tmp_path), first_step=5)
+        assert file.read_bytes() == content
+
+
 def test_last_is_not_an_older_run_when_the_newest_was_killed_at_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, file, when in (("old", "last.ckpt", 1), ("new", "config.yaml", 2)):
+    for name in ("old", "new"):
         Path("checkpoints", name).mkdir(parents=True)
-        Path("checkpoints", name, file).write_text("")
-        os.utime(Path("checkpoints", name, file), (when, when))
-    with pytest.raises(RequestError, match="checkpoints/new has no checkpoint yet"):
-        resolve_checkpoint("last", None)
+    Path("checkpoints/old/last.ckpt").write_text("")
+    os.utime("checkpoints/old/last.ckpt", (1, 1))
+    for file in (None, "config.yaml"):  # killed before and after it has written its first file
+        if file is not None:
+            Path("checkpoints/new", file).write_text("")
+        with pytest.raises(RequestError, match="checkpoints/new has no checkpoint yet"):
+            resolve_checkpoint("last", None)
     assert resolve_checkpoint("last", "old") == Path("checkpoints/old/last.ckpt")
     Path("checkpoints/new/last.ckpt").write_text("")
     assert resolve_checkpoint("last", None) == Path("checkpoints/new/last.ckpt")
@@ -380,3 +437,6 @@ def test_a_folder_that_has_been_moved_keeps_its_best_score(tmp_path: Path) -> No
     assert after.best_model_path == str(new / "best.ckpt")
     assert after.best_k_models == {after.best_model_path: torch.tensor(2.1)}
     assert after.best_model_score == torch.tensor(2.1)
+    other = saving.RunCheckpoint(str(tmp_path / "other"))
+    other.load_state_dict(before.state_dict())
+    assert (other.best_model_path, other.best_k_models) == ("", {})  # its own best are still to come

@@ -51,6 +51,8 @@ def write_report(
     """
     if seed < 0:
         raise RequestError(f"report: the seed must be at least 0, not {seed}")
+    if output is not None and Path(output).is_dir():
+        raise RequestError(f"report: {output} is a folder; a file is needed")
     material = gather(checkpoint, names)
     path = Path(output) if output is not None else material.checkpoint.path.parent / REPORT_PAGE
     _write_atomically(path, render(material, seed))

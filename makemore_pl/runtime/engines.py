@@ -162,9 +162,12 @@ def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphS
         ModelFileError: missing, damaged, or not one of ours.
     """
     session = open_session(path, prepare)
-    info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
-    is_sampler = any(node.name == "uniforms" for node in session.get_inputs())
-    return GraphSampler(session, info, path) if is_sampler else NextCharacterModel(session, info, path)
+    try:
+        info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
+        is_sampler = any(node.name == "uniforms" for node in session.get_inputs())
+        return GraphSampler(session, info, path) if is_sampler else NextCharacterModel(session, info, path)
+    except UnicodeDecodeError as error:  # in names that ONNX Runtime itself does not mind
+        raise ModelFileError(f"{path}: damaged (a name is not UTF-8: {error.reason})") from error
 
 
 def open_next_character_model(path: Path) -> NextCharacterModel:

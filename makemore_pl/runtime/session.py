@@ -58,8 +58,11 @@ def open_session(path: Path, prepare: bool = True) -> ort.InferenceSession:
         raise ModelFileError(f"{path}: {error.strerror}") from error
     expect_known_operators(content, path)
     try:
-        # Bytes, not the path: ONNX Runtime then has no folder to look for external data in.
-        return ort.InferenceSession(content, session_options(prepare), providers=["CPUExecutionProvider"])
+        # Bytes, not the path: ONNX Runtime then has no folder to look for external data in. Without its
+        # fallback, which tries the same once more and says so on standard output.
+        return ort.InferenceSession(
+            content, session_options(prepare), providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime raises many unrelated types
         raise _failure(path, "not a readable ONNX model", error) from error
 

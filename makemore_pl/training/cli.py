@@ -128,6 +128,8 @@ class MakemoreCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         options = self.config[self.command]
+        if self.source is None and options.get("ckpt_path") is not None:  # from a configuration file
+            self.source = read_checkpoint(resolve_checkpoint(options.ckpt_path, options.get("run")))
         if self.source is not None:
             options["ckpt_path"] = str(self.source.path)
         if self.command != LR_FIND:

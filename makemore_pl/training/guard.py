@@ -1,5 +1,6 @@
 """What goes wrong before anything is trained: options and checkpoints that end in errors inside Lightning."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from makemore_pl.errors import CheckpointError, MakemoreError, RequestError
 from makemore_pl.limits import in_words, require_memory
@@ -36,12 +40,66 @@ class Progress(Callback):
     """How far the Trainer has come, to tell what an error means."""
 
     def __init__(self) -> None:
-        self.started = False  # data, model and checkpoint have been loaded
+        self.started = False  # data, model and checkpoint have been loaded, and prove to be usable
+        self._first_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises ValueError for a state of optimiser, schedule or loops that must not be gone on with."""
+        self.started = trainer.ckpt_path is None
+        self._first_step = trainer.global_step
+        if not self.started:
+            _expect_sound_progress(trainer.fit_loop.state_dict())
+            for optimizer in trainer.optimizers:
+                _expect_sound_state(optimizer)
+            for config in trainer.lr_scheduler_configs:
+                if not all(isinstance(lr, int | float) for lr in getattr(config.scheduler, "base_lrs", ())):
+                    raise ValueError("a learning rate of the schedule is no number")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Optimiser and schedule use what has been restored in the first step, not before.
+        self.started = self.started or trainer.global_step > self._first_step
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = self.started or trainer.state.fn != TrainerFn.FITTING
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = True
 
-    on_validation_start = on_test_start = on_predict_start = on_train_start
+    on_test_start = on_predict_start = on_train_end
+
+
+def _expect_sound_state(optimizer: Optimizer) -> None:
+    """Whether a fused optimiser can use its state: it goes through memory without looking at sizes.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    for group in optimizer.param_groups:
+        for name, value in group.items():
+            if isinstance(value, int | float) and not math.isfinite(value):
+                raise ValueError(f"the optimiser's {name} is {value}")
+        if not group.get("fused"):
+            continue
+        for parameter in group["params"]:
+            for name, value in optimizer.state[parameter].items():
+                shape = torch.Size() if name == "step" else parameter.shape
+                if not isinstance(value, Tensor) or value.shape != shape or not value.is_contiguous():
+                    raise ValueError(
+                        f"the optimiser's {name} does not fit a weight of {tuple(parameter.shape)}"
+                    )
+                if not value.isfinite().all():
+                    raise ValueError(f"the optimiser's {name} holds values that are no numbers")
+
+
+def _expect_sound_progress(state: Any) -> None:
+    """Raise ValueError where a number of the loops' state is none, or below 0."""
+    if isinstance(state, dict | list):
+        for value in state.values() if isinstance(state, dict) else state:
+            _expect_sound_progress(value)
+    elif not isinstance(state, int) or state < 0:
+        raise ValueError(f"the progress of the training is {str(state)[:40]}")
 
 
 def check_options(seed: bool | int | None, trainer: Any) -> None:

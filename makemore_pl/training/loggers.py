@@ -12,6 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from makemore_pl.errors import RequestError
 from makemore_pl.training.atomic import whole_lines, write_whole
 
 METRICS_FILE = "metrics.csv"
@@ -29,10 +30,10 @@ class MetricsWriter(ExperimentWriter):
         super().__init__(log_dir)
         self.file = Path(self.metrics_file_path)
         self.last: dict[str, Any] = {}
-        rows = csv.DictReader(whole_lines(self.file) if first_step else [])
-        kept = [row for row in rows if int(row["step"]) < first_step]
-        self.metrics_keys = list(rows.fieldnames or [])
-        self._write_anew(kept)
+        # The file stays until there is a new row: the checkpoint may be one that cannot be gone on with.
+        self.kept: list[dict[str, Any]] | None = []
+        if first_step:
+            self.kept = self._rows_before(first_step)
 
     def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
         """Record a row; one that equals the last is the same row, logged before a checkpoint already."""
@@ -46,12 +47,40 @@ class MetricsWriter(ExperimentWriter):
         """Write what was recorded; a new column means the whole file anew."""
         if not self.metrics:
             return
-        if self._record_new_keys():
+        has_new_columns = self._record_new_keys()
+        if self.kept is not None:
+            self._write_anew([*self.kept, *self.metrics])
+            self.kept = None
+        elif has_new_columns:
             self._write_anew([*csv.DictReader(whole_lines(self.file)), *self.metrics])
         else:
             with self.file.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
         self.metrics = []
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write them beside, once: a run that is gone on with has the same."""
+        if not (Path(self.log_dir) / self.NAME_HPARAMS_FILE).is_file():
+            super().log_hparams(params)
+
+    def _rows_before(self, step: int) -> list[dict[str, Any]]:
+        """Rows of the file, whose columns go on.
+
+        Raises:
+            RequestError: it is not what was written.
+        """
+        try:
+            rows = csv.DictReader(whole_lines(self.file))
+            kept = [row for row in rows if int(row["step"]) < step]
+            if any(None in row for row in kept):  # more values than columns
+                raise ValueError("a row too long")
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise RequestError(
+                f"{self.file}: damaged ({type(error).__name__}: {str(error)[:80]}); "
+                "move it away to go on without it"
+            ) from error
+        self.metrics_keys = list(rows.fieldnames or [])
+        return kept
 
     def _write_anew(self, rows: Iterable[dict[str, Any]]) -> None:
         content = io.StringIO(newline="")

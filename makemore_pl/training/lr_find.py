@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.parsing import lightning_setattr
 from numpy.typing import NDArray
 
 from makemore_pl.errors import RequestError
+from makemore_pl.limits import require_memory
 from makemore_pl.training.plot_style import COOL, MUTED, WARM, panels_of, style
 
 WINDOW = 0.1
@@ -26,6 +27,8 @@ VALLEY = 0.05
 lectures' first network with batches of 32, eleven seeds then suggest 0.095 to 0.150, where the bottoms
 themselves lie between 0.093 and 0.163."""
 MIN_STEPS = 50
+STEP_BYTES = 200
+"""What a step's rate and loss take: in Lightning's lists, as arrays, and in the picture."""
 _BETA = 0.98  # of Lightning's running mean
 
 
@@ -116,6 +119,7 @@ class SweepTrainer(L.Trainer):
         Raises:
             RequestError: rates or steps that make no sweep, no folder for the plot, or a loss that soon is no
                 number.
+            MemoryLimitError: so many steps would take too much.
         """
         if not 0 < min_lr < max_lr:
             raise RequestError(
@@ -123,6 +127,9 @@ class SweepTrainer(L.Trainer):
             )
         if steps < MIN_STEPS:
             raise RequestError(f"lr-find: steps must be at least {MIN_STEPS}, not {steps}")
+        require_memory(steps * STEP_BYTES, f"lr-find: {steps:,} steps × {STEP_BYTES} bytes")
+        if Path(plot).is_dir():
+            raise RequestError(f"lr-find: {plot} is a folder; a file is needed for the plot")
         if not Path(plot).absolute().parent.is_dir():
             raise RequestError(f"lr-find: there is no folder {Path(plot).parent} for the plot")
         finder = Tuner(self).lr_find(

@@ -143,8 +143,8 @@ def resolve_checkpoint(path: str, run: str | None) -> Path:
             raise RequestError(f"ckpt_path: no {path}.ckpt under {RUNS_DIR}/")
         folder = found[-1].parent
         # Not to go on with an older run in place of one that was killed at its beginning.
-        newer = [each for each in RUNS_DIR.glob("[!.]*/config.yaml") if modified(each) > modified(found[-1])]
-        begun = [each.parent for each in newer if _is_abandoned(each.parent)]
+        newer = [each for each in RUNS_DIR.glob("[!.]*/") if modified(each) > modified(found[-1])]
+        begun = [each for each in newer if _is_abandoned(each)]
         if path == LAST and begun:
             raise RequestError(
                 f"ckpt_path: {begun[0]} has no checkpoint yet; begin it again without --ckpt_path, "

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from makemore_pl.errors import CheckpointError
 from makemore_pl.training.atomic import write_whole
@@ -48,7 +49,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes a run's `config.yaml` whole or not at all."""
+    """Writes a run's `config.yaml`, whole or not at all, when training begins."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing yet: a checkpoint that cannot be gone on with leaves its run as it was."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree."""
@@ -100,6 +107,7 @@ class RunCheckpoint(ModelCheckpoint):
         self.every_n_steps = every_n_train_steps
         self.stopped_by: int | None = None
         """The signal that is to end the fit, if any."""
+        self._stopping = False  # one of the ranks has got it, and all know
         self._handlers: dict[int, Any] = {}
 
     @property
@@ -108,15 +116,27 @@ class RunCheckpoint(ModelCheckpoint):
         return "RunCheckpoint"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Scores and paths; a folder that has been moved, or goes by another name, holds the same files."""
-        folder = self.dirpath
-        if folder is not None and state_dict["dirpath"] != folder:
-            moved = {key: self._moved(value) for key, value in state_dict.items() if key.endswith("_path")}
-            scores = {self._moved(path): score for path, score in state_dict["best_k_models"].items()}
-            if Path(moved["best_model_path"]).is_file():
-                state_dict = {**state_dict, **moved, "best_k_models": scores, "dirpath": folder}
-        super().load_state_dict(state_dict)
-        self.current_score = state_dict["current_score"]
+        """Scores and names of files; those of another run, whose files are not in this folder, are forgotten.
+
+        Of a path its name alone is taken: a run's folder may have been moved, and what a forged checkpoint
+        calls the last one, Lightning would delete, whatever and wherever it is.
+
+        Raises:
+            ValueError: a score is no number.
+        """
+        state = dict(state_dict)
+        scores = [*state["best_k_models"].values(), state["kth_value"], state["best_model_score"]]
+        if not all(score is None or (isinstance(score, Tensor) and score.ndim == 0) for score in scores):
+            raise ValueError("a score is no number")
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = self._here(state[key])
+        state["best_k_models"] = {
+            path: score for each, score in state["best_k_models"].items() if (path := self._here(each))
+        }
+        if state["dirpath"] != self.dirpath and not Path(state["best_model_path"]).is_file():
+            return
+        super().load_state_dict({**state, "dirpath": self.dirpath})
+        self.current_score = state["current_score"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -128,10 +148,12 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.fast_dev_run or not _can_go_on_from_here(trainer):  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
-        stop, due = self._stop_or_due(trainer)
-        if stop or due or trainer.should_stop or trainer.global_step == trainer.max_steps:
+        stop = self._agree_to_stop(trainer)
+        if not _can_go_on_from_here(trainer):
+            return
+        if stop or self._is_due(trainer) or trainer.should_stop or trainer.global_step == trainer.max_steps:
             # This step's row, which Lightning would write a moment after: no one writes it after a kill.
             trainer._logger_connector.update_train_step_metrics()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -145,12 +167,14 @@ class RunCheckpoint(ModelCheckpoint):
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save_topk_checkpoint(trainer, figures)
         self._save_last_checkpoint(trainer, figures)
+        if self._agree_to_stop(trainer):
+            raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
-        stop, due = self._stop_or_due(trainer)
-        if (stop or due) and self._last_global_step_saved != trainer.global_step:
+        stop = self._agree_to_stop(trainer)
+        if (stop or self._is_due(trainer)) and self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         if stop:
             raise KeyboardInterrupt
@@ -162,19 +186,32 @@ class RunCheckpoint(ModelCheckpoint):
         if self.stopped_by is not None:  # in the last step of all
             raise KeyboardInterrupt
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A run that had made all its steps when it was stopped has none left, and Lightning does not count
+        # the end of the last: what is logged from here on would be that step's.
+        fit = trainer.fit_loop
+        if 0 < trainer.max_steps <= trainer.global_step:
+            fit.epoch_loop._batches_that_stepped = trainer.global_step
+            fit.epoch_progress.current.completed = fit.epoch_progress.current.ready
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         self._restore_handlers()
 
-    def _stop_or_due(self, trainer: L.Trainer) -> tuple[bool, bool]:
-        """Whether a signal asks any device to stop, and whether `last.ckpt` is due by the number of steps."""
+    def _agree_to_stop(self, trainer: L.Trainer) -> bool:
+        """Whether a signal asks any device to stop. All ranks must call it alike."""
         # Several ranks must agree, which makes them wait for each other: now and then only.
-        stop = (trainer.world_size == 1 or trainer.global_step % STEPS_BETWEEN_AGREEMENTS == 0) and (
-            trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
-        )
+        if trainer.world_size == 1 or (
+            not self._stopping and trainer.global_step % STEPS_BETWEEN_AGREEMENTS == 0
+        ):
+            self._stopping = trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
+        return self._stopping
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        """Whether `last.ckpt` is, by the number of steps."""
         since_last = trainer.global_step - self._last_global_step_saved
-        return stop, self.every_n_steps is not None and since_last >= self.every_n_steps
+        return self.every_n_steps is not None and since_last >= self.every_n_steps
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is not None:
@@ -187,9 +224,10 @@ class RunCheckpoint(ModelCheckpoint):
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _moved(self, path: str) -> str:
-        """A file of the folder that the state is of, in this one."""
-        return str(Path(self.dirpath or "") / Path(path).name) if path else path
+    def _here(self, path: str) -> str:
+        """The checkpoint of that name in this run's folder; none for what is no checkpoint's name."""
+        name = Path(path).name
+        return str(Path(self.dirpath or "") / name) if name.endswith(self.FILE_EXTENSION) else ""
 
 
 def _can_go_on_from_here(trainer: L.Trainer) -> bool:
