@@ -2,9 +2,12 @@
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
 
 from makemore_pl import __version__
 from makemore_pl.errors import MakemoreError
@@ -42,7 +45,8 @@ def main(args: Sequence[str] | None = None) -> None:
             # Names of any alphabet, whatever the locale says; and paths that are no text.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        code = _run(args)
+        with _sigterm_interrupts():
+            code = _run(args)
         sys.stdout.flush()
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
@@ -52,8 +56,8 @@ def main(args: Sequence[str] | None = None) -> None:
         # The reader has gone, as in `makemore sample | head`: nothing is left to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except KeyboardInterrupt:
-        code = _fail("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        code = _fail("interrupted", 128 + (*interrupt.args, signal.SIGINT)[0])
     except OSError as error:
         code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2)
     sys.exit(code)
@@ -73,6 +77,23 @@ def _run(args: list[str]) -> int:
     # What others' files compute cannot be estimated beforehand: the system is told to refuse it.
     with memory_cap() if command in CAPPED_COMMANDS else nullcontext():
         return runner(command, args[1:])
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM is like Ctrl-C: what is at work is shut down in order, and leaves nothing half-written."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _runner(command: str) -> Callable[[str, list[str]], int]:

@@ -22,6 +22,7 @@ from test_scripts import load
 
 from makemore_pl.cli import main
 from makemore_pl.errors import CheckpointError, RequestError
+from makemore_pl.export import export
 from makemore_pl.training import atomic, callbacks, saving
 from makemore_pl.training.loggers import MetricsWriter
 from makemore_pl.training.module import LitBatchNormMLP
@@ -276,21 +277,54 @@ def test_a_signal_ends_a_run_that_is_evaluated_after_each_step(tmp_path: Path, s
     assert "interrupted at step 11" in printed
 
 
-def press_ctrl_c_in_the_test() -> None:
+def signal_in_the_test(number: int) -> None:
     original = LitBatchNormMLP.test_step
 
     def interrupted(module: LitBatchNormMLP, *args: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return original(module, *args)
 
     LitBatchNormMLP.test_step = interrupted  # type: ignore[method-assign]
 
 
-def test_ctrl_c_after_training_is_said(whole: Path, tmp_path: Path, short_list: Path) -> None:
+def press_ctrl_c_in_the_test() -> None:
+    signal_in_the_test(signal.SIGINT)
+
+
+def terminate_in_the_test() -> None:
+    signal_in_the_test(signal.SIGTERM)
+
+
+def terminate_in_the_export() -> None:
+    original = export.prove
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    export.prove = interrupted
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "code", "said"),
+    [
+        (press_ctrl_c_in_the_test, 130, "interrupted"),
+        (terminate_in_the_test, 143, "interrupted"),
+        (terminate_in_the_export, 143, "interrupted at step 24; go on with: .*"),
+    ],
+)
+def test_a_signal_after_training_is_said(
+    sabotage: Callable[[], None], code: int, said: str, whole: Path, tmp_path: Path, short_list: Path
+) -> None:
     place = new_place(tmp_path, short_list)
-    code, printed = run(place, FIT, press_ctrl_c_in_the_test)
-    assert code == 130, printed
-    assert re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE) == ["interrupted"]
+    ended, printed = run(place, FIT, sabotage)
+    assert ended == code, printed
+    [error] = re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE)
+    assert re.fullmatch(said, error)
+    assert not list((place / RUN).glob(".export-*"))
+    code, printed = run(place, [*FIT, "--ckpt_path", "last"])
+    assert code == 0, printed
+    expect_the_same(whole, place)
     code, printed = run(place, [*FIT, "--ckpt_path", "last"])
     assert code == 0, printed
     expect_the_same(whole, place)

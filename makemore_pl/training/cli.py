@@ -189,9 +189,10 @@ class MakemoreCLI(LightningCLI):
                 go_on = f"; go on with: makemore fit {shlex.join(options)}"
             else:
                 self._release_run()
-            raise InterruptedFit(
-                f"interrupted at step {self.trainer.global_step}{go_on}", checkpoints.stopped_by or SIGINT
-            ) from end
+            # Outside of training it is the program itself that hears of a signal.
+            heard = end.__context__.args if end.__context__ else ()
+            number = checkpoints.stopped_by or (*heard, SIGINT)[0]
+            raise InterruptedFit(f"interrupted at step {self.trainer.global_step}{go_on}", number) from end
         except Exception:
             if not self._has_checkpoint():
                 self._release_run()

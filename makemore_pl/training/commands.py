@@ -46,7 +46,7 @@ def run(command: str, args: list[str]) -> int:
         raise RequestError(f"{command}: {error}") from error
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's end of a Ctrl-C, without a word
-            raise KeyboardInterrupt from end
+            raise end.__context__ from None
         raise
     except RuntimeError as error:
         if is_out_of_memory(error):
