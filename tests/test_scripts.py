@@ -134,3 +134,17 @@ def test_fuzz_targets_find_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("makemore_pl.vocabulary.Vocabulary.decode", lambda self, tokens: "anna")
     with pytest.raises(AssertionError):
         fuzz.check_list(fuzz.LISTS[0])
+
+
+def test_study_of_lists_sets_both_ways_side_by_side(
+    short_list: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = load("study_lists")
+    monkeypatch.setattr(study, "ours", lambda file, folder: (2.5, 2.25))
+    monkeypatch.setattr("sys.argv", ["study_lists", str(short_list), "--steps", "40"])
+    study.main()
+    *_, row = capsys.readouterr().out.splitlines()
+    name, _, v, decay, dev, test, *ours = row.strip("| ").split(" | ")
+    assert [name, v, decay, *ours] == [short_list.stem, "27", "10", "2.5000", "2.2500"]
+    assert 2 < float(dev) < 4
+    assert 2 < float(test) < 4
