@@ -17,13 +17,14 @@ from torch import Tensor
 
 from makemore_pl.errors import RequestError
 from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.diagnostics import Diagnostics
+from makemore_pl.training.diagnostics import Diagnostics, pictures
 from makemore_pl.training.diagnostics.figures import Histogram, Snapshot
 from makemore_pl.training.diagnostics.health import findings_at_start, findings_over_run
 from makemore_pl.training.diagnostics.probe import Probe
 from makemore_pl.training.diagnostics.records import DIAGNOSTICS_FILE, Record, read_records
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.training.plot_style import scientific, style
 
 PLOTS = (
     "activations",
@@ -258,6 +259,24 @@ def test_shipped_config_writes_csv_tensorboard_and_pictures(
     )
     assert bad.code == 2
     assert "every_n_steps must be at least 1, not 0" in bad.err
+
+
+def test_pictures_name_mean_and_deviation() -> None:
+    """Of the activations, of their gradients, and of each weight matrix's gradient."""
+    snapshot = look_at(BatchNormMLP(27, 3, n_hidden=20, init_seed=1), *random_batch())
+    tanh, weight = snapshot.tanhs[0], snapshot.weights[0]
+    with style():
+        drawn = [
+            draw([snapshot])
+            for draw in (pictures.activations, pictures.activation_gradients, pictures.weight_gradients)
+        ]
+    labels = [figure.axes[0].get_legend_handles_labels()[1][0] for figure in drawn]
+    mean = f"{tanh.mean:.2f}".replace("-", "−")
+    assert labels == [
+        f"tanh_1: mean {mean}, std {tanh.std:.2f}, {tanh.saturated:.0%} saturated",
+        f"tanh_1: {scientific(tanh.gradient_mean)} ± {scientific(tanh.gradient_std)}",
+        f"embedding, 27×10: {scientific(weight.gradient_mean)} ± {scientific(weight.gradient_std)}",
+    ]
 
 
 def test_histogram_of_one_value_and_of_values_that_are_no_numbers() -> None:
