@@ -24,7 +24,7 @@ from makemore_pl.training.diagnostics.probe import Probe
 from makemore_pl.training.diagnostics.records import DIAGNOSTICS_FILE, Record, read_records
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP
-from makemore_pl.training.plot_style import scientific, style
+from makemore_pl.training.plot_style import log_axis, panels_of, scientific, style
 
 PLOTS = (
     "activations",
@@ -277,6 +277,24 @@ def test_pictures_name_mean_and_deviation() -> None:
         f"tanh_1: {scientific(tanh.gradient_mean)} ± {scientific(tanh.gradient_std)}",
         f"embedding, 27×10: {scientific(weight.gradient_mean)} ± {scientific(weight.gradient_std)}",
     ]
+
+
+@pytest.mark.parametrize("values", [(1.5, 2.6), (2.1, 2.2), (1e-5, 9e-5), (0.1, 3), (1e-7, 1)])
+def test_ticks_of_a_logarithmic_axis_say_where_they_stand(values: tuple[float, float]) -> None:
+    with style():
+        figure, [axes] = panels_of(1, height=2.9)
+        axes.plot(values)
+        log_axis(axes, values)
+        figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    shown = [
+        label.get_text()
+        for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if low <= tick <= high
+    ]
+    assert len(shown) == len(set(shown)) > 1
+    for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
+        assert label.get_text() == scientific(tick, 5)
 
 
 def test_histogram_of_one_value_and_of_values_that_are_no_numbers() -> None:
