@@ -279,6 +279,33 @@ def test_pictures_name_mean_and_deviation() -> None:
     ]
 
 
+def test_pictures_show_what_was_measured() -> None:
+    """Units at their ends; spreads forward and back; ratios over steps, with the guide at 10^-3."""
+    model = BatchNormMLP(27, 3, n_hidden=20, n_layers=2, hidden_gain=9, init_seed=1, norm_output=True)
+    snapshot = look_at(model, *random_batch())
+    layers = {layer.name: layer for layer in snapshot.layers}
+    with style():
+        units = pictures.units_at_their_ends(snapshot)
+        spreads = pictures.spreads(snapshot)
+        updates = pictures.updates(records_with(lambda i: {}))
+    for axes, tanh in zip(units.axes, snapshot.tanhs, strict=True):
+        shown = axes.images[0].get_array()[..., 3] > 0
+        assert shown.tolist() == tanh.at_ends.tolist()
+        assert 0 < shown.mean() < 1
+    for axes, measured in zip(spreads.axes, ("std", "gradient_std"), strict=True):
+        drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+        assert drawn == {
+            "after Linear": [getattr(layers[name], measured) for name in ("linear_1", "linear_2", "output")],
+            "after Linear and BatchNorm": [
+                getattr(layers[name], measured) for name in ("norm_1", "norm_2", "output_norm")
+            ],
+        }
+    ratio, guide = updates.axes[0].lines
+    assert list(ratio.get_ydata()) == [-3.0] * 40
+    assert list(ratio.get_xdata()) == list(range(0, 400, 10))
+    assert set(guide.get_ydata()) == {-3.0}
+
+
 @pytest.mark.parametrize("values", [(1.5, 2.6), (2.1, 2.2), (1e-5, 9e-5), (0.1, 3), (1e-7, 1)])
 def test_ticks_of_a_logarithmic_axis_say_where_they_stand(values: tuple[float, float]) -> None:
     with style():

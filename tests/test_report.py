@@ -17,6 +17,7 @@ from test_module import trainer
 
 from makemore_pl.report import figures, page
 from makemore_pl.report.figures import embedding_map, is_vowel, nll, visible
+from makemore_pl.report.inside import look_inside
 from makemore_pl.report.material import gather
 from makemore_pl.report.names import MadeUp, Names, make_up
 from makemore_pl.report.pictures import LABEL_WIDTH, inline_svg, spread_out
@@ -377,6 +378,20 @@ def test_continuations_are_the_models_and_the_lists(run_folder: Path) -> None:
     for following in start.likeliest:
         starts = sum(name.startswith(following.character) for name in train)
         assert following.share == pytest.approx(starts / len(train))
+
+
+def test_the_look_inside_is_at_the_network_without_dropout(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = gather(run_folder / "best.ckpt")
+    dropping = material.checkpoint.load_model()
+    dropping.layers.flatten = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9))
+    expected = look_inside(material)
+    monkeypatch.setattr(type(material.checkpoint), "load_model", lambda self: dropping)
+    found = look_inside(material)
+    assert expected is not None
+    assert found is not None
+    assert [layer.std for layer in found.layers] == [layer.std for layer in expected.layers]
 
 
 def test_svg_keeps_to_itself() -> None:
