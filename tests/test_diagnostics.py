@@ -306,6 +306,14 @@ def test_pictures_show_what_was_measured() -> None:
     assert set(guide.get_ydata()) == {-3.0}
 
 
+def test_units_are_counted_in_whole_numbers() -> None:
+    snapshot = look_at(BatchNormMLP(27, 3, n_hidden=3, init_seed=1), *random_batch())
+    with style():
+        figure = pictures.units_at_their_ends(snapshot)
+        figure.draw_without_rendering()
+    assert all(tick == round(tick) for tick in figure.axes[0].get_xticks())
+
+
 @pytest.mark.parametrize("values", [(1.5, 2.6), (2.1, 2.2), (1e-5, 9e-5), (0.1, 3), (1e-7, 1)])
 def test_ticks_of_a_logarithmic_axis_say_where_they_stand(values: tuple[float, float]) -> None:
     with style():

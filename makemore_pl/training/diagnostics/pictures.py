@@ -114,6 +114,7 @@ def units_at_their_ends(snapshot: Snapshot) -> "Figure":
         image[tanh.at_ends] = to_rgba(COOL)
         axes.imshow(image, aspect="auto", interpolation="none")
         axes.set(yticks=[], ylabel="examples")
+        axes.locator_params(axis="x", integer=True)
         n_units = tanh.at_ends.shape[1]
         n_dead = round(tanh.dead * n_units)
         axes.set_title(f"{tanh.name}: {n_dead or 'none'} dead of {n_units} units")
