@@ -247,7 +247,7 @@ def test_files_of_other_weights_prove_nothing_here(run_folder: Path, tmp_path: P
         (["none.ckpt"], "none.ckpt: No such file"),
         (["{ckpt}", "--list", "none.txt"], "none.txt: No such file"),
         (["{ckpt}", "--list", "names"], "is not the list that was trained on"),
-        (["{ckpt}", "-o", "taken"], "taken: cannot be written"),
+        (["{ckpt}", "-o", "taken"], "taken is a folder; a file is needed"),
         (["{ckpt}", "--seed", "-1"], "seed must be at least 0"),
         ([], "checkpoint"),
     ],
