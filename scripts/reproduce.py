@@ -43,6 +43,11 @@ def select(wanted: Sequence[str]) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the page; returns the exit code."""
     studies = select(args.only)
+    if args.max_steps is not None and args.max_steps < 1:
+        raise RequestError(f"--max-steps must be at least 1, not {args.max_steps}")
+    page = args.page or (PAGE if not args.only and args.max_steps is None else None)
+    if page is not None and not page.is_file():  # said now, not after a quarter of an hour
+        raise RequestError(f"--page: no file {page}; tables are written between the marks of a page")
     torch.set_num_threads(1)  # the tensors are so small that a second thread costs more than it brings
     if args.fresh:
         for file in args.folder.glob("*.pt"):
@@ -64,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
             for table in outcome.tables:
                 tables.setdefault(table.name, Table(table.name, table.columns)).rows.extend(table.rows)
         tables["comparison"] = comparison_table(rows)
-        page = args.page or (PAGE if not args.only and args.max_steps is None else None)
         if page is not None:
             write_tables(page, list(tables.values()))
             draw_pictures(bench, page.parent / page.stem)
@@ -79,9 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="SYSTEM", help="of S1, S2a … S2e, S3 … S6, S8"
-    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="SYSTEM", help="of S1, S2a … S2e, S3 … S8")
     parser.add_argument("--fresh", action="store_true", help="go on with nothing: train everything anew")
     parser.add_argument("--max-steps", type=int, metavar="N", help="cut every run short, to try things out")
     parser.add_argument("--folder", type=Path, default=RUNS_DIR / "studies", help="where runs are kept")

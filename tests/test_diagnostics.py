@@ -17,13 +17,14 @@ from torch import Tensor
 
 from makemore_pl.errors import RequestError
 from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.diagnostics import Diagnostics
+from makemore_pl.training.diagnostics import Diagnostics, pictures
 from makemore_pl.training.diagnostics.figures import Histogram, Snapshot
 from makemore_pl.training.diagnostics.health import findings_at_start, findings_over_run
 from makemore_pl.training.diagnostics.probe import Probe
 from makemore_pl.training.diagnostics.records import DIAGNOSTICS_FILE, Record, read_records
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.training.plot_style import log_axis, panels_of, scientific, style
 
 PLOTS = (
     "activations",
@@ -258,6 +259,77 @@ def test_shipped_config_writes_csv_tensorboard_and_pictures(
     )
     assert bad.code == 2
     assert "every_n_steps must be at least 1, not 0" in bad.err
+
+
+def test_pictures_name_mean_and_deviation() -> None:
+    """Of the activations, of their gradients, and of each weight matrix's gradient."""
+    snapshot = look_at(BatchNormMLP(27, 3, n_hidden=20, init_seed=1), *random_batch())
+    tanh, weight = snapshot.tanhs[0], snapshot.weights[0]
+    with style():
+        drawn = [
+            draw([snapshot])
+            for draw in (pictures.activations, pictures.activation_gradients, pictures.weight_gradients)
+        ]
+    labels = [figure.axes[0].get_legend_handles_labels()[1][0] for figure in drawn]
+    mean = f"{tanh.mean:.2f}".replace("-", "−")
+    assert labels == [
+        f"tanh_1: mean {mean}, std {tanh.std:.2f}, {tanh.saturated:.0%} saturated",
+        f"tanh_1: {scientific(tanh.gradient_mean)} ± {scientific(tanh.gradient_std)}",
+        f"embedding, 27×10: {scientific(weight.gradient_mean)} ± {scientific(weight.gradient_std)}",
+    ]
+
+
+def test_pictures_show_what_was_measured() -> None:
+    """Units at their ends; spreads forward and back; ratios over steps, with the guide at 10^-3."""
+    model = BatchNormMLP(27, 3, n_hidden=20, n_layers=2, hidden_gain=9, init_seed=1, norm_output=True)
+    snapshot = look_at(model, *random_batch())
+    layers = {layer.name: layer for layer in snapshot.layers}
+    with style():
+        units = pictures.units_at_their_ends(snapshot)
+        spreads = pictures.spreads(snapshot)
+        updates = pictures.updates(records_with(lambda i: {}))
+    for axes, tanh in zip(units.axes, snapshot.tanhs, strict=True):
+        shown = axes.images[0].get_array()[..., 3] > 0
+        assert shown.tolist() == tanh.at_ends.tolist()
+        assert 0 < shown.mean() < 1
+    for axes, measured in zip(spreads.axes, ("std", "gradient_std"), strict=True):
+        drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+        assert drawn == {
+            "after Linear": [getattr(layers[name], measured) for name in ("linear_1", "linear_2", "output")],
+            "after Linear and BatchNorm": [
+                getattr(layers[name], measured) for name in ("norm_1", "norm_2", "output_norm")
+            ],
+        }
+    ratio, guide = updates.axes[0].lines
+    assert list(ratio.get_ydata()) == [-3.0] * 40
+    assert list(ratio.get_xdata()) == list(range(0, 400, 10))
+    assert set(guide.get_ydata()) == {-3.0}
+
+
+def test_units_are_counted_in_whole_numbers() -> None:
+    snapshot = look_at(BatchNormMLP(27, 3, n_hidden=3, init_seed=1), *random_batch())
+    with style():
+        figure = pictures.units_at_their_ends(snapshot)
+        figure.draw_without_rendering()
+    assert all(tick == round(tick) for tick in figure.axes[0].get_xticks())
+
+
+@pytest.mark.parametrize("values", [(1.5, 2.6), (2.1, 2.2), (1e-5, 9e-5), (0.1, 3), (1e-7, 1)])
+def test_ticks_of_a_logarithmic_axis_say_where_they_stand(values: tuple[float, float]) -> None:
+    with style():
+        figure, [axes] = panels_of(1, height=2.9)
+        axes.plot(values)
+        log_axis(axes, values)
+        figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    shown = [
+        label.get_text()
+        for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if low <= tick <= high
+    ]
+    assert len(shown) == len(set(shown)) > 1
+    for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
+        assert label.get_text() == scientific(tick, 5)
 
 
 def test_histogram_of_one_value_and_of_values_that_are_no_numbers() -> None:

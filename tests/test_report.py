@@ -17,6 +17,7 @@ from test_module import trainer
 
 from makemore_pl.report import figures, page
 from makemore_pl.report.figures import embedding_map, is_vowel, nll, visible
+from makemore_pl.report.inside import look_inside
 from makemore_pl.report.material import gather
 from makemore_pl.report.names import MadeUp, Names, make_up
 from makemore_pl.report.pictures import LABEL_WIDTH, inline_svg, spread_out
@@ -119,6 +120,8 @@ def test_every_section_is_filled(full_page: Path, run_folder: Path) -> None:
     assert "compared on all 19,683 contexts" in shown.text
     assert "model.onnx, batches of 64" in shown.text
     assert "short" in shown.text
+    most = min(name.perplexity for name in make_up(material, seed=42).shown)
+    assert f"the longest bar {1 / most:.0%};" in shown.text
 
 
 def test_nothing_leads_out_of_the_page(full_page: Path, evil_page: Path) -> None:
@@ -139,6 +142,47 @@ def test_names_are_harmless(evil_page: Path) -> None:
     assert "<script>alert(1)<script>" in shown.text  # the list's name
     assert "{{ 7 * 7 }}" in shown.text
     assert "This network has no BatchNorm" in shown.text
+
+
+def test_nothing_is_said_of_a_batch_norm_that_is_not_there(run_folder: Path, evil_checkpoint: Path) -> None:
+    """Sentences about the network's own BatchNorm stand in the page of one that has it, and only there."""
+    sentences = (
+        "with BatchNorm as in training",
+        "BatchNorm brings every unit to 1",
+        "BatchNorm was folded away",
+    )
+    proof = gather(run_folder / "best.ckpt").verification
+    for checkpoint, has_one in ((run_folder / "best.ckpt", True), (evil_checkpoint, False)):
+        material = gather(checkpoint)
+        material.verification = proof
+        text = Page(page.render(material, seed=1)).text
+        assert [sentence in text for sentence in sentences] == [has_one] * 3
+        assert "what was written computes what" in text.lower()
+
+
+def test_characters_without_a_name_on_the_map_are_owned_up_to(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = gather(run_folder / "best.ckpt")
+    assert "the others are dots" not in Page(page.render(material, seed=1)).text
+    monkeypatch.setattr(page, "MOST_LABELS", 5)
+    assert (
+        "The first 5 characters are named, the others are dots." in Page(page.render(material, seed=1)).text
+    )
+
+
+def test_a_context_seen_once_is_not_seen_once_times(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = figures.Next("a", 0.5, 1.0)
+    monkeypatch.setattr(
+        figures,
+        "continuations",
+        lambda *_: [figures.Continuations(c, n, [following]) for c, n in (("x", 1), ("y", 2))],
+    )
+    text = Page(page.render(gather(run_folder / "best.ckpt"), seed=1)).text
+    assert "x 1 time a" in text
+    assert "y 2 times a" in text
 
 
 def test_a_checkpoint_alone_is_enough(
@@ -163,6 +207,7 @@ def test_a_checkpoint_alone_is_enough(
         "drawn step by step from the checkpoint",
     ):
         assert sentence in shown.text, sentence
+    assert "dl" not in shown.tags  # no tiles: no empty frame
     assert {path.name for path in tmp_path.iterdir()} == {"alone.ckpt", "report.html"}
 
 
@@ -202,7 +247,7 @@ def test_files_of_other_weights_prove_nothing_here(run_folder: Path, tmp_path: P
         (["none.ckpt"], "none.ckpt: No such file"),
         (["{ckpt}", "--list", "none.txt"], "none.txt: No such file"),
         (["{ckpt}", "--list", "names"], "is not the list that was trained on"),
-        (["{ckpt}", "-o", "taken"], "taken: cannot be written"),
+        (["{ckpt}", "-o", "taken"], "taken is a folder; a file is needed"),
         (["{ckpt}", "--seed", "-1"], "seed must be at least 0"),
         ([], "checkpoint"),
     ],
@@ -333,6 +378,20 @@ def test_continuations_are_the_models_and_the_lists(run_folder: Path) -> None:
     for following in start.likeliest:
         starts = sum(name.startswith(following.character) for name in train)
         assert following.share == pytest.approx(starts / len(train))
+
+
+def test_the_look_inside_is_at_the_network_without_dropout(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = gather(run_folder / "best.ckpt")
+    dropping = material.checkpoint.load_model()
+    dropping.layers.flatten = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9))
+    expected = look_inside(material)
+    monkeypatch.setattr(type(material.checkpoint), "load_model", lambda self: dropping)
+    found = look_inside(material)
+    assert expected is not None
+    assert found is not None
+    assert [layer.std for layer in found.layers] == [layer.std for layer in expected.layers]
 
 
 def test_svg_keeps_to_itself() -> None:

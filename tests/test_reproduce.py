@@ -77,6 +77,24 @@ def test_names_of_systems(reproduce: Reproduce, capsys: pytest.CaptureFixture[st
     assert "no system 'S9'; there are S1, S2a" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-steps", 0], "--max-steps must be at least 1, not 0"),
+        (["--page", "none.md"], "no file none.md"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_trained(
+    reproduce: Reproduce, capsys: pytest.CaptureFixture[str], options: list[object], message: str
+) -> None:
+    def never() -> NoReturn:
+        raise AssertionError("the list was asked for")
+
+    reproduce.monkeypatch.setattr(reproduce.module, "lecture_examples", never)
+    assert reproduce(*options) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_stopped_and_without_a_list(reproduce: Reproduce, capsys: pytest.CaptureFixture[str]) -> None:
     def stop() -> NoReturn:
         raise KeyboardInterrupt

@@ -44,9 +44,9 @@ def test_inference_is_measured_for_both(three_layers: BatchNormMLP) -> None:
 
 
 def test_saturation_and_dead_units() -> None:
-    activations = torch.tensor([[0.995, 0.98, 0.0], [-0.995, 0.5, 0.1]])
-    assert saturated_share(activations) == pytest.approx(0.5)
-    assert dead_units(activations) == 1
+    activations = torch.tensor([[0.995, 0.98, 0.995], [-0.995, 0.5, 0.1]])
+    assert saturated_share(activations) == pytest.approx(4 / 6)
+    assert dead_units(activations) == 1  # the last is at its end on one example alone
 
 
 def test_activations_are_those_of_the_tanh_layers(three_layers: BatchNormMLP) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from makemore_pl.studies import recipes
 from makemore_pl.studies.loop import LECTURE_SEED
@@ -12,7 +13,7 @@ from makemore_pl.studies.recipes import Examples, lecture_examples
 from makemore_pl.studies.sweep import smooth, sweep_learning_rate
 from makemore_pl.studies.systems import STUDIES
 from makemore_pl.studies.tables import Row
-from makemore_pl.studies.trained import sample_one_by_one
+from makemore_pl.studies.trained import EARLY, sample_one_by_one
 from makemore_pl.studies.workbench import Workbench
 from makemore_pl.training.model import BatchNormMLP
 
@@ -51,7 +52,9 @@ def test_sweep_finds_the_lowest_smoothed_loss(examples: Examples) -> None:
     sweep = sweep_learning_rate(recipes.S1.start(examples))
     assert sweep.exponents[[0, -1]].tolist() == [-3, 0]
     around = (sweep.exponents > sweep.best_exponent - 0.05) & (sweep.exponents < sweep.best_exponent + 0.05)
-    assert sweep.losses[around].mean() == sweep.losses[~around].min() or sweep.losses[around].mean() < 4
+    assert sweep.losses[around].mean() < 4
+    assert sweep.best_exponent == sweep.exponents[smooth(sweep.losses, 51).argmin()]
+    assert sweep.rise == sweep.smoothed[-1] / sweep.smoothed.min()
     assert sweep.losses[:100].mean() > 3 * sweep.losses[around].mean()
     assert sweep.losses[-50:].mean() > 1.5 * sweep.losses[around].mean()
 
@@ -85,6 +88,11 @@ def test_s4_names_come_from_batches_of_one(bench: Workbench) -> None:
     rows = STUDIES["S4"](bench).rows
     assert row(rows, "parameters").within
     assert row(rows, "batches of one").within
+    # The figures are the notebook's: BatchNorm in training mode, a whole split as one batch.
+    model = bench.train("S4", recipes.S4, EARLY).model.train()
+    contexts, targets = bench.examples["dev"]
+    loss = F.cross_entropy(model(contexts), targets).item()
+    assert row(rows, "dev after").found == f"{loss:.4f}"
 
 
 def test_sampling_does_not_care_for_the_mode_that_a_model_was_left_in() -> None:

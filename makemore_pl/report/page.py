@@ -17,7 +17,7 @@ from makemore_pl.report import figures
 from makemore_pl.report.inside import SAMPLE, describe_health, look_inside
 from makemore_pl.report.material import Material, gather
 from makemore_pl.report.names import make_up
-from makemore_pl.report.pictures import Picture, embedding_picture, picture
+from makemore_pl.report.pictures import MOST_LABELS, Picture, embedding_picture, picture
 from makemore_pl.runtime.engines import open_engine
 from makemore_pl.training.diagnostics import pictures as inside_pictures
 from makemore_pl.training.diagnostics.figures import Snapshot
@@ -96,6 +96,7 @@ def render(material: Material, seed: int) -> str:
         embedding_picture=picture(
             "embedding", "Map of the characters' embeddings", lambda: embedding_picture(embedding)
         ),
+        most_labels=MOST_LABELS,
         continuations=figures.continuations(material, [name.name for name in made_up.shown]),
         settings={
             "network and training": material.checkpoint.model_arguments,

@@ -174,8 +174,8 @@ def _start_table(name: str, recipe: Recipe, bench: Workbench) -> Table:
         loss = F.cross_entropy(start.model(contexts), targets).item()
     saturated = saturated_share(torch.cat(list(tanh_outputs(start.model, contexts).values())))
     options = ", ".join(
-        f"{name}: {round(value, 4) if isinstance(value, float) else json.dumps(value)}"
-        for name, value in recipe.options.items()
+        f"{option}: {round(value, 4) if isinstance(value, float) else json.dumps(value)}"
+        for option, value in recipe.options.items()
     )
     columns = ["system", "options of the model", "ln V", "loss at step 0", "tanh saturated"]
     line = [name, f"`{options}`", f"{math.log(VOCAB_SIZE):.4f}", f"{loss:.4f}", f"{saturated:.1%}"]

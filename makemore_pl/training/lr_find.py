@@ -159,7 +159,9 @@ def draw(sweep: Sweep, picture: Path) -> None:
         axes.scatter(sweep.rates, sweep.losses, s=4, color=COOL, alpha=0.25, linewidth=0, label="batch")
         axes.plot(sweep.rates, sweep.smoothed, color=COOL, linewidth=1.8, label="smoothed")
         first, last = sweep.valley
-        axes.axvspan(sweep.rates[first], sweep.rates[last], color=WARM, alpha=0.12, linewidth=0)
+        axes.axvspan(
+            sweep.rates[first], sweep.rates[last], color=WARM, alpha=0.12, linewidth=0, label="valley"
+        )
         axes.axvline(sweep.suggestion, color=WARM, linewidth=1.2)
         axes.annotate(
             f"{sweep.suggestion:.2g}",

@@ -102,7 +102,8 @@ def log_axis(axes: "Axes", values: Sequence[float]) -> None:
     axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)
     decades = math.log10(max(positive) / min(positive))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value, 0)))
+    # Over less than a decade Matplotlib puts ticks between the locator's: 1.5, 2, 2.5.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value, 2)))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

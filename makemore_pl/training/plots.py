@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.training.plot_style import COOL, WARM, panels_of, step_axis, style
+from makemore_pl.training.plot_style import COOL, WARM, legend_below, panels_of, step_axis, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,10 +72,10 @@ def loss_curves(losses: Losses) -> "Figure":
     raw, smoothed, dev = losses.raw, losses.smoothed, losses.dev
     axes.plot(raw.steps, raw.values, color=COOL, alpha=0.4, linewidth=1, label="training batches")
     if len(smoothed.steps) > 1:
-        label = f"their mean over {losses.window:,} steps"
+        label = f"mean of {losses.window:,} steps"
         axes.plot(smoothed.steps, smoothed.values, color=COOL, linewidth=1.8, label=label)
     if len(dev.steps):
-        label = f"dev split, lowest {dev.values.min():.4f}"
+        label = f"dev, lowest {dev.values.min():.4f}"
         axes.plot(dev.steps, dev.values, color=WARM, marker="o", markersize=3.5, linewidth=1, label=label)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 2.2, 2.5, 3, 4, 6)))
@@ -84,7 +84,7 @@ def loss_curves(losses: Losses) -> "Figure":
     axes.set_ylabel("nats per character")
     step_axis(axes)
     axes.grid(axis="y")
-    axes.legend()
+    legend_below(axes, columns=3)
     return figure
 
 

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from makemore_pl.training.diagnostics.figures import SATURATED, Histogram, Snapshot
+from makemore_pl.training.diagnostics.figures import (
+    SATURATED,
+    Histogram,
+    LayerFigures,
+    Snapshot,
+    WeightFigures,
+)
 from makemore_pl.training.diagnostics.health import HIGHEST_UPDATE, LOWEST_UPDATE, UPDATE_GUIDE
 from makemore_pl.training.diagnostics.records import Record
 from makemore_pl.training.plot_style import (
@@ -35,7 +41,8 @@ def activations(snapshots: Sequence[Snapshot]) -> "Figure":
     figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
     for axes, snapshot in zip(panels, snapshots, strict=True):
         for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
-            label = f"{tanh.name}: std {tanh.std:.2f}, {tanh.saturated:.0%} saturated"
+            mean = f"{tanh.mean:.2f}".replace("-", "−")
+            label = f"{tanh.name}: mean {mean}, std {tanh.std:.2f}, {tanh.saturated:.0%} saturated"
             _density(axes, tanh.outputs, 1, colour, label)
         for end in (-SATURATED, SATURATED):
             axes.axvline(end, color=RULE, linewidth=1, zorder=0)
@@ -49,10 +56,14 @@ def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     figure, panels = panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].tanhs))
     for axes, snapshot in zip(panels, snapshots, strict=True):
         for tanh, colour in zip(snapshot.tanhs, layer_colours(len(snapshot.tanhs)), strict=True):
-            _density(axes, tanh.gradients, 1, colour, f"{tanh.name}: std {scientific(tanh.gradient_std)}")
+            label = f"{tanh.name}: {_gradient_of(tanh)}"
+            _density(axes, tanh.gradients, 1, colour, label)
         widest = max((tanh.gradient_std for tanh in snapshot.tanhs), default=0) or 1
         axes.set(
-            xlabel="gradient", ylim=(0, None), xlim=(-4 * widest, 4 * widest), title=_step_title(snapshot)
+            xlabel="gradient",
+            ylim=(0, None),
+            xlim=(-4 * widest, 4 * widest),
+            title=f"mean ± std, {_step_title(snapshot)}",
         )
         axes.xaxis.set_major_formatter(lambda value, _: scientific(value))
         axes.locator_params(axis="x", nbins=4)
@@ -66,10 +77,10 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     figure, [shapes, sizes] = panels_of(2, height=2.3 + LINE * len(last.weights))
     colours = layer_colours(len(last.weights))
     for weight, colour in zip(last.weights, colours, strict=True):
-        label = f"{weight.name}, {'×'.join(map(str, weight.shape))}"
+        label = f"{_short(weight)}, {'×'.join(map(str, weight.shape))}: {_gradient_of(weight)}"
         _density(shapes, weight.gradients, weight.gradient_std or 1, colour, label)
     shapes.set(xlabel="gradient, in its own standard deviations", xlim=(-4, 4), ylim=(0, None))
-    shapes.set_title(f"gradients of the weights, {_step_title(last)}")
+    shapes.set_title(f"weight gradients, mean ± std, {_step_title(last)}")
     legend_below(shapes)
 
     places = range(len(last.weights))
@@ -83,7 +94,7 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     sizes.margins(x=0.15)
     sizes.locator_params(axis="x", nbins=5)
     sizes.set_axisbelow(True)
-    sizes.set_yticklabels([weight.name.removesuffix(".weight") for weight in last.weights])
+    sizes.set_yticklabels([_short(weight) for weight in last.weights])
     sizes.set_ylim(len(places) - 0.5, -0.5)
     sizes.set_title("gradient-to-data ratio")
     sizes.grid(axis="y")
@@ -103,6 +114,7 @@ def units_at_their_ends(snapshot: Snapshot) -> "Figure":
         image[tanh.at_ends] = to_rgba(COOL)
         axes.imshow(image, aspect="auto", interpolation="none")
         axes.set(yticks=[], ylabel="examples")
+        axes.locator_params(axis="x", integer=True)
         n_units = tanh.at_ends.shape[1]
         n_dead = round(tanh.dead * n_units)
         axes.set_title(f"{tanh.name}: {n_dead or 'none'} dead of {n_units} units")
@@ -175,6 +187,16 @@ def _density(axes: "Axes", histogram: Histogram, unit: float, colour: str, label
     axes.stairs(density, edges, fill=True, color=colour, alpha=0.08)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
+
+
+def _short(weight: WeightFigures) -> str:
+    """Name of a weight matrix's layer."""
+    return weight.name.removesuffix(".weight")
+
+
+def _gradient_of(part: LayerFigures | WeightFigures) -> str:
+    """Mean and standard deviation of its gradient; in words they would not fit on a telephone."""
+    return f"{scientific(part.gradient_mean)} ± {scientific(part.gradient_std)}"
 
 
 def _step_title(snapshot: Snapshot) -> str:
