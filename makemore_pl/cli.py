@@ -102,6 +102,7 @@ def _runner(command: str) -> Callable[[str, list[str]], int]:
         from makemore_pl.runtime import commands
 
         return commands.run
+    _let_waiting_threads_sleep()
     try:
         from makemore_pl.training import commands as training_commands
     except ModuleNotFoundError as error:
@@ -111,6 +112,16 @@ def _runner(command: str) -> Callable[[str, list[str]], int]:
             f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]'"
         ) from error
     return training_commands.run
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Before PyTorch is loaded: its threads wait for each other's share of every operation.
+
+    Awake, as OpenMP has them by default, they use up their turns on a core; where another process works on
+    the machine, too, a step then takes up to ten times as long. See docs/benchmarks.md.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _help() -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -318,3 +319,31 @@ def test_what_is_put_aside_is_no_run(
     assert_one_line_error(makemore("sample").err, "no export found under checkpoints/")
     assert_one_line_error(makemore("test", "--ckpt_path", "best").err, "no best.ckpt under checkpoints/")
     assert_one_line_error(makemore("fit", "--run", ".old.replaced").err, "no name for a folder")
+
+
+SPIN_COUNT_WHEN_PYTORCH_IS_LOADED = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"))
+
+sys.meta_path.insert(0, Watch())
+from makemore_pl.cli import main
+main(["export", "--help"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_waiting_threads_sleep_unless_the_user_has_settled_it(
+    variables: dict[str, str], expected: str
+) -> None:
+    command = [sys.executable, "-c", SPIN_COUNT_WHEN_PYTORCH_IS_LOADED]
+    settled = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in settled}
+    done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == expected
