@@ -1,6 +1,8 @@
 import csv
 import math
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -437,3 +439,12 @@ def test_a_fit_warns_in_words(
         assert [text for text in texts if re.match(message, text)], texts
     assert bool(texts) == bool(messages), texts
     assert len(set(texts)) == len(texts)  # each is said once
+
+
+def test_warnings_of_the_program_are_one_line_each(short_list: Path, tmp_path: Path) -> None:
+    zero = ["--model.init", "zero", "--model.batch_norm", "false", "--model.output_gain", "null"]
+    command = [sys.executable, "-m", "makemore_pl", "fit", "--config", "diagnostics", *map(str, QUICK), *zero]
+    command += ["--data.path", str(short_list), "--export.enabled", "false"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.search(r"^makemore: warning: embedding\.weight: never gets", done.stderr, re.MULTILINE)
+    assert ".py" not in done.stderr

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from makemore_pl.errors import RequestError
 from makemore_pl.studies.tables import Row, Table, comparison_table, figure, write_tables
 
 
@@ -44,5 +45,5 @@ def test_tables_are_put_into_their_places(tmp_path: Path) -> None:
             "Before.\n<!-- one -->\n| a |\n| --- |\n| 1 |\n<!-- end -->\n"
             "<!-- two -->\n| b |\n| --- |\n| \\2 |\n<!-- end -->\nAfter.\n"
         )
-    with pytest.raises(ValueError, match="no place for the table 'three'"):
+    with pytest.raises(RequestError, match="no place for the table 'three'"):
         write_tables(page, [Table("three", [])])

@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from makemore_pl.errors import RequestError
+
 
 @dataclass(frozen=True)
 class Row:
@@ -82,13 +84,13 @@ def write_tables(page: Path, tables: Sequence[Table]) -> None:
     """Put each table between the page's marks `<!-- NAME -->` and `<!-- end -->`; the prose stays.
 
     Raises:
-        ValueError: the page has no place for a table.
+        RequestError: the page has no place for a table.
     """
     text = page.read_text(encoding="utf-8")
     for table in tables:
         before, mark, rest = text.partition(f"<!-- {table.name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if not end:
-            raise ValueError(f"{page}: no place for the table {table.name!r}")
+            raise RequestError(f"{page}: no place for the table {table.name!r}")
         text = f"{before}{mark}{table.to_markdown()}\n{end}{after}"
     page.write_text(text, encoding="utf-8")

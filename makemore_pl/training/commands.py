@@ -141,3 +141,9 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NEWS:
         warnings.filterwarnings("ignore", message=message)
+    warnings.formatwarning = _in_one_line
+
+
+def _in_one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """What a user can do something about, without the line of source that Python adds."""
+    return f"makemore: warning: {' '.join(str(message).split())}\n"
