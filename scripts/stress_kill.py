@@ -1,6 +1,6 @@
 """Kills a training at random instants, goes on with it, and compares what comes out with a run never stopped.
 
-    python scripts/stress_kill.py --kills 25 [--seed 0]
+    python scripts/stress_kill.py --kills 25 [--length steps] [--seed 0]
 
 The i-th run is killed (SIGKILL) in the i-th part of a run's lifetime, from the first file it makes to the
 names it prints, and gone on with by --ckpt_path last; before its first checkpoint, by the same command. A
@@ -33,10 +33,17 @@ from makemore_pl.training.module import LitBatchNormMLP
 
 FIT = shlex.split("""
 fit --data.path names.txt --run killed --data.batch_size 64 --model.n_hidden 32 --model.n_layers 2
---model.dropout 0.2 --trainer.max_epochs 12 --trainer.val_check_interval 8 --checkpoint.every_n_train_steps 3
+--model.dropout 0.2 --checkpoint.every_n_train_steps 3
 --trainer.log_every_n_steps 2 --trainer.accelerator cpu --trainer.enable_progress_bar false
 --export.form fused
 """)
+LENGTHS = {
+    "epochs": shlex.split("--trainer.max_epochs 12 --trainer.val_check_interval 8"),
+    "steps": shlex.split(
+        "--trainer.max_steps 180 --trainer.val_check_interval 40 --trainer.check_val_every_n_epoch null"
+    ),
+}
+"""How the length of a run may be given, and its evaluations within an epoch or across epochs."""
 RUN = Path("checkpoints") / "killed"
 FILES = ("metrics.csv", "model.onnx", "sampler.onnx", "verification.json")
 KILLED = -signal.SIGKILL
@@ -48,21 +55,23 @@ phase = mmap.mmap(-1, 32)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=25, help="runs that are killed")
+    parser.add_argument("--length", choices=LENGTHS, default="epochs", help="in which it is given")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(stress(Path(folder), args.kills, random.Random(args.seed)))
+        sys.exit(stress(Path(folder), args.length, args.kills, random.Random(args.seed)))
 
 
-def stress(folder: Path, kills: int, instants: random.Random) -> int:
+def stress(folder: Path, length: str, kills: int, instants: random.Random) -> int:
     """Kill so many runs, each once or twice; returns the exit code."""
+    fit = [*FIT, *LENGTHS[length]]
     names = find_list("names").names()[:600]
     watch()
     whole = new_place(folder / "whole", names)
     begun = time.monotonic()
-    code, printed = run(whole, FIT)
+    code, printed = run(whole, fit)
     lifetime = time.monotonic() - begun
     if code != 0:
         print(printed)
@@ -74,7 +83,7 @@ def stress(folder: Path, kills: int, instants: random.Random) -> int:
         attempts += 1
         place = new_place(folder / str(attempts), names)
         moment = lifetime * (killed + instants.random()) / kills
-        code, printed = run(place, FIT, kill_after=moment)
+        code, printed = run(place, fit, kill_after=moment)
         if code != KILLED:  # it has ended before: runs have become faster
             lifetime *= 0.95
             continue
@@ -82,11 +91,11 @@ def stress(folder: Path, kills: int, instants: random.Random) -> int:
         print(f"{moment:10.2f} s  {current_phase():<26} {last_step(place):<14}", flush=True)
         if instants.random() < 1 / 3:
             moment = lifetime * instants.random()
-            code, printed = run(place, [*FIT, *go_on(place)], kill_after=moment)
+            code, printed = run(place, [*fit, *go_on(place)], kill_after=moment)
             if code == KILLED:
                 print(f"{moment:10.2f} s  {current_phase():<26} {last_step(place):<14}", flush=True)
         if code == KILLED:
-            code, printed = run(place, [*FIT, *go_on(place)])
+            code, printed = run(place, [*fit, *go_on(place)])
         found = [printed] if code != 0 else differences(whole, place)
         print(f"{'':<54} {found[0] if found else 'the same'}", flush=True)
         if found:

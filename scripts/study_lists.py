@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import track
 
 from makemore_pl.studies.lectures import NotebookTraining
@@ -45,7 +46,8 @@ def lectures(data: NamesDataModule, steps: int) -> Figures:
     """The lectures' loop, at its end."""
     generator = torch.Generator().manual_seed(LECTURE_SEED)
     training = NotebookTraining(data.examples("train"), generator, data.vocab_size)
-    for _ in track(range(PARTS), description=data.list.name, transient=True):
+    screen = Console(stderr=True)
+    for _ in track(range(PARTS), description=data.list.name, transient=True, console=screen):
         training.advance(steps // PARTS)
     return training.evaluate(data.examples("dev")), training.evaluate(data.examples("test"))
 

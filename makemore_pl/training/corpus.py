@@ -80,25 +80,37 @@ def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source
         DataError: too few names, or more different characters than two bytes can tell apart.
     """
     vocabulary, stream = encode_names(blocks)
-    ends = boundaries(stream)
-    starts = np.concatenate([ends[:1] * 0, ends[:-1] + 1])  # (names,) where each begins in the stream
-    lengths = ends - starts  # (names,) in characters
-    numbers = np.arange(len(ends), dtype=ends.dtype)
-    chosen = first_occurrences(stream, starts, lengths) if dedupe else numbers
-    if len(chosen) < MIN_NAMES:
+    starts, lengths = name_places(stream)
+    order = _shuffled_numbers(stream, starts, lengths, dedupe, seed)
+    if len(order) < MIN_NAMES:
         different = " different" if dedupe else ""
         raise DataError(
-            f"{source}: {len(chosen)}{different} name{'s' * (len(chosen) != 1)}; "
+            f"{source}: {len(order)}{different} name{'s' * (len(order) != 1)}; "
             f"at least {MIN_NAMES} are needed for the train, dev and test splits"
         )
-    order = array("i" if chosen.itemsize == 4 else "q", chosen.tobytes())
-    random.Random(seed).shuffle(order)
     cuts = [int(0.8 * len(order)), int(0.9 * len(order))]
     streams = {
         split: take_names(stream, starts[part], lengths[part])
-        for split, part in zip(SPLITS, np.split(np.asarray(order), cuts), strict=True)
+        for split, part in zip(SPLITS, np.split(order, cuts), strict=True)
     }
     return Corpus(vocabulary, streams, int(lengths.max()))
+
+
+def name_places(stream: Stream) -> tuple[Places, Places]:
+    """Where each name begins in a stream, and its length in characters; both (names,)."""
+    ends = boundaries(stream)
+    starts = np.concatenate([ends[:1] * 0, ends[:-1] + 1])
+    return starts, ends - starts
+
+
+def _shuffled_numbers(stream: Stream, starts: Places, lengths: Places, dedupe: bool, seed: int) -> Places:
+    """Numbers of the names in the order of the splits; each different name's once, or all."""
+    chosen = (
+        first_occurrences(stream, starts, lengths) if dedupe else np.arange(len(starts), dtype=starts.dtype)
+    )
+    order = array("i" if chosen.itemsize == 4 else "q", chosen.tobytes())
+    random.Random(seed).shuffle(order)
+    return np.asarray(order)
 
 
 def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
