@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
 }
 SPINS = (None, 100, 1_000, 10_000)
 """Turns of a loop that a thread makes before it goes to sleep; None: as OpenMP decides."""
-BUSY = (0, 1, 4)
+BUSY = (0, 1, 2)
 """Processes that want a core at the same time."""
 
 
