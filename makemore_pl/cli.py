@@ -118,7 +118,7 @@ def _let_waiting_threads_sleep() -> None:
     """Before PyTorch is loaded: its threads wait for each other's share of every operation.
 
     Awake, as OpenMP has them by default, they use up their turns on a core; where another process works on
-    the machine, too, a step then takes up to ten times as long. See docs/benchmarks.md.
+    the machine, too, a step then takes several times as long. See docs/benchmarks.md.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
