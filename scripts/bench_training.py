@@ -27,11 +27,10 @@ import torch
 
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED
-from makemore_pl.training.batches import BatchLoader, windows
-from makemore_pl.training.corpus import SPLITS, encode_names
+from makemore_pl.training.batches import BatchLoader
+from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, training_length
-from makemore_pl.training.lists import find_list
 from makemore_pl.training.loggers import run_loggers
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP, one_cycle
@@ -178,43 +177,6 @@ def trainer(device: str, folder: Path, recipe: Recipe) -> Figures:
     }
 
 
-def notebook_windows(names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contexts (N, 3) and targets (N,) of names, by the lectures' loop over characters."""
-    ids = {character: i for i, character in enumerate(sorted(set("".join(names))), start=1)} | {".": 0}
-    contexts, targets = [], []
-    for name in names:
-        context = [0, 0, 0]
-        for character in name + ".":
-            contexts.append(context)
-            targets.append(ids[character])
-            context = [*context[1:], ids[character]]
-    return torch.tensor(contexts), torch.tensor(targets)
-
-
-def our_windows(names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from a stream of ids."""
-    _, stream = encode_names([names])
-    contexts, targets = windows(torch.from_numpy(stream), torch.arange(len(stream)), block_size=3)
-    return contexts.long(), targets.long()
-
-
-def compare_windows(repetitions: int) -> None:
-    """Seconds that both take for the whole list."""
-    names = find_list("makemore").names()
-    ways = {"lectures' loop": notebook_windows, "here": our_windows}
-    assert all(map(torch.equal, notebook_windows(names), our_windows(names)))
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(repetitions):
-        for way, build in ways.items():
-            start = time.perf_counter()
-            build(names)
-            seconds[way].append(seconds_since(start))
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
-    print("windows: " + ", ".join(f"{way} {median:.4f} s" for way, median in medians.items()), end=", ")
-    notebook, ours = medians.values()
-    print(f"ratio {notebook / ours:.0f}")
-
-
 class ReachedTarget(L.Callback):
     """Remembers the first step whose validation reached the lectures' figure."""
 
@@ -342,7 +304,6 @@ def main() -> None:
                 runs.append(in_new_process(way, args.device, Path(temporary), args.steps // args.repetitions))
             processes.append(whole_process(args.device, Path(temporary)))
     report(measured, processes)
-    compare_windows(args.repetitions)
 
 
 if __name__ == "__main__":
