@@ -19,6 +19,7 @@ from conftest import QUICK, RunCommand
 
 from makemore_pl.errors import RequestError
 from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.training import commands
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.guard import expect_all_processes, is_lost_process
 
@@ -310,3 +311,17 @@ def test_lost_processes_are_told_from_other_errors() -> None:
     )
     assert is_lost_process(torch.distributed.DistNetworkError("the store is gone"))
     assert not is_lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_ranks_leave_their_process_group_before_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gloo's threads would now and then abort the process."""
+
+    def train(*args: object) -> None:
+        place = f"file://{tmp_path / 'store'}"
+        torch.distributed.init_process_group("gloo", init_method=place, rank=0, world_size=1)
+
+    monkeypatch.setattr(commands, "MakemoreCLI", train)
+    assert commands.run("test", []) == 0
+    assert not torch.distributed.is_initialized()
