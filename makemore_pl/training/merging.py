@@ -58,8 +58,7 @@ def merge(contexts: Tensor, targets: Tensor, most: int = MOST_MERGED) -> Merged:
     pairs, order = _numbered(contexts, vocab_size).mul(vocab_size).add(targets).sort()  # (n,), by context
     first = _first_of_equals(pairs)  # (P,)
     counts = first.diff(append=first.new_tensor([len(pairs)]))  # (P,) examples
-    context_of = pairs[first] // vocab_size
-    first_of_context = _first_of_equals(context_of)  # (U,)
+    first_of_context = _first_of_equals(pairs[first] // vocab_size)  # (U,)
     sizes = first_of_context.diff(append=first.new_tensor([len(first)]))  # (U,) pairs
     context_of = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)  # (P,) 0 … U-1
     totals = torch.zeros_like(sizes).index_add_(0, context_of, counts)  # (U,) examples
