@@ -6,8 +6,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
+from typing import NoReturn
 
 from makemore_pl import __version__
 from makemore_pl.errors import MakemoreError
@@ -60,6 +61,24 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _fail("interrupted", 128 + (*interrupt.args, signal.SIGINT)[0])
     except OSError as error:
         code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2)
+    end_process(code)
+
+
+def end_process(code: int) -> NoReturn:
+    """Exit; one of several ranks at once, without Python's shutting down.
+
+    Threads of Gloo, with which ranks talk, outlive the process group where DDP was used. One that puts away
+    its last message while Python shuts down asks for an interpreter that is gone, and aborts the process.
+
+    Args:
+        code: the exit code.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # the reader has gone
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 

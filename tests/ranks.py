@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from makemore_pl.cli import end_process
 from makemore_pl.training.batches import Batch
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.module import LitBatchNormMLP
@@ -94,3 +95,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    end_process(0)

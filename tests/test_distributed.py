@@ -19,7 +19,6 @@ from conftest import QUICK, RunCommand
 
 from makemore_pl.errors import RequestError
 from makemore_pl.runtime.sampler import Sampler
-from makemore_pl.training import commands
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.guard import expect_all_processes, is_lost_process
 
@@ -313,15 +312,23 @@ def test_lost_processes_are_told_from_other_errors() -> None:
     assert not is_lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_ranks_leave_their_process_group_before_they_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Gloo's threads would now and then abort the process."""
+LAST_MESSAGE = """
+import atexit, sys
+import torch.distributed
+from makemore_pl.cli import end_process
 
-    def train(*args: object) -> None:
-        place = f"file://{tmp_path / 'store'}"
-        torch.distributed.init_process_group("gloo", init_method=place, rank=0, world_size=1)
+atexit.register(print, "shut down")
+print("last words")
+if sys.argv[1] == "rank":
+    torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=0, world_size=1)
+end_process(3)
+"""
 
-    monkeypatch.setattr(commands, "MakemoreCLI", train)
-    assert commands.run("test", []) == 0
-    assert not torch.distributed.is_initialized()
+
+@pytest.mark.parametrize(("kind", "said"), [("rank", "last words\n"), ("alone", "last words\nshut down\n")])
+def test_a_rank_ends_without_shutting_python_down(tmp_path: Path, kind: str, said: str) -> None:
+    """Gloo's threads would now and then abort the process meanwhile, and its exit code be lost."""
+    code, out, err = finish(
+        start(sys.executable, "-c", LAST_MESSAGE, kind, tmp_path / "store", folder=tmp_path)
+    )
+    assert (code, out) == (3, said), err

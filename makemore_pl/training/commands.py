@@ -4,7 +4,6 @@ import logging
 import warnings
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -41,7 +40,6 @@ def run(command: str, args: list[str]) -> int:
         else:
             method = command.replace("-", "_")  # of a Trainer
             MakemoreCLI(method, _with_config_files(args))
-            _leave_process_group()
     except ArgumentError as error:
         raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:
@@ -55,14 +53,6 @@ def run(command: str, args: list[str]) -> int:
             raise out_of_memory() from error
         raise
     return 0
-
-
-def _leave_process_group() -> None:
-    """End the threads with which ranks talk. Lightning does so for NCCL alone; Gloo's, if they are still at
-    work when the process ends, now and then abort it.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _export(args: list[str]) -> None:
