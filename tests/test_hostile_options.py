@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import QUICK, RunCommand
 from test_cli import assert_one_line_error
 
 from makemore_pl.training import configs
+from makemore_pl.training.batches import Batch
+from makemore_pl.training.module import LitBatchNormMLP
 
 HUGE = 10**9
 BIG_SEED = "1" + "0" * 5_000
@@ -206,6 +209,28 @@ def test_a_diverged_training_keeps_what_was_good(
     assert_one_line_error(result.err, "training has diverged; try a lower model.lr")
     assert [path.name for path in old.parent.iterdir()] == ["best.ckpt"]
     assert old.read_text() == "precious"
+
+
+def test_weights_that_are_no_numbers_are_not_saved(
+    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint from before stays, and can be gone on with."""
+    monkeypatch.chdir(tmp_path)
+    train = LitBatchNormMLP.training_step
+
+    def diverge(module: LitBatchNormMLP, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if module.global_step == 5:
+            module.net.get_parameter("layers.output.weight").data[0] = torch.nan
+        return train(module, batch, batch_idx)
+
+    monkeypatch.setattr(LitBatchNormMLP, "training_step", diverge)
+    args = (*QUICK, "--run", "mine", "--data.batch_size", 100, "--checkpoint.every_n_train_steps", 2)
+    result = makemore("fit", "--data.path", short_list, *args)
+    assert result.code == 2
+    assert_one_line_error(result.err, "step 6: the weights are no numbers any more: training has diverged")
+    last = torch.load("checkpoints/mine/last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
 
 
 CONFIGS: dict[str, tuple[bytes, str]] = {

@@ -99,7 +99,6 @@ def test_what_comes_after_an_explosion_is_left_out() -> None:
         ({"min_lr": 0.0}, "min_lr must be above 0"),
         ({"min_lr": 2.0}, "below max_lr"),
         ({"steps": 10}, "steps must be at least 50"),
-        ({"plot": "nowhere/sweep.png"}, "no folder nowhere"),
     ],
 )
 def test_sweeps_that_make_no_sense(short_list: Path, options: dict[str, object], message: str) -> None:
@@ -107,6 +106,20 @@ def test_sweeps_that_make_no_sense(short_list: Path, options: dict[str, object],
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
     with pytest.raises(RequestError, match=message):
         sweep_trainer(Path(), 50).lr_find(module, datamodule=data, **options)  # type: ignore[arg-type]
+
+
+def test_a_plot_that_cannot_be_written(makemore: RunCommand, short_list: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    plot = tmp_path / "file" / "sweep.png"
+    result = makemore("lr-find", "--data.path", short_list, "--steps", 50, "--max_lr", 0.1, "--plot", plot)
+    assert result.code == 2
+    assert_one_line_error(result.err.splitlines()[-1], f"{plot}: cannot be written")
+
+
+def test_a_sweep_that_soon_ends(makemore: RunCommand, short_list: Path) -> None:
+    result = makemore("lr-find", "--data.path", short_list, "--steps", 50, "--max_lr", 1e9)
+    assert result.code == 2
+    assert_one_line_error(result.err.splitlines()[-1], "too few to judge by; choose more steps")
 
 
 def test_command_prints_the_rate_and_leaves_only_the_plot(
@@ -123,12 +136,13 @@ def test_command_prints_the_rate_and_leaves_only_the_plot(
         "--trainer.accelerator",
         "cpu",
     )
-    result = makemore("lr-find", *options, "--config", "diagnostics", "--steps", 150, "--plot", "sweep.png")
+    result = makemore("lr-find", *options, "--config", "diagnostics", "--steps", 150, "--plot", "made/lr.png")
     assert result.code == 0, result.err
     [line] = [line for line in result.out.splitlines() if line.startswith("use:")]
     assert 1e-3 < float(line.partition("--model.lr ")[2]) < 0.2
-    assert [path.name for path in tmp_path.iterdir()] == ["sweep.png"]
-    assert Path("sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert [path.name for path in Path("made").iterdir()] == ["lr.png"]
+    assert Path("made/lr.png").read_bytes().startswith(b"\x89PNG")
     narrow = makemore("lr-find", *options, "--steps", 100, "--max_lr", 1e-2, "--optimizer", "SGD")
     assert "the loss is lowest at an end of the sweep" in narrow.out
     assert "--optimizer.lr" in narrow.out

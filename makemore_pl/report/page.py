@@ -19,6 +19,7 @@ from makemore_pl.report.material import Material, gather
 from makemore_pl.report.names import make_up
 from makemore_pl.report.pictures import MOST_LABELS, Picture, embedding_picture, picture
 from makemore_pl.runtime.engines import open_engine
+from makemore_pl.training.atomic import write_whole
 from makemore_pl.training.diagnostics import pictures as inside_pictures
 from makemore_pl.training.diagnostics.figures import Snapshot
 from makemore_pl.training.plot_style import scientific
@@ -157,13 +158,7 @@ def _versions(material: Material) -> str:
 
 
 def _write_atomically(path: Path, content: str) -> None:
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_text(content, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, content.encode())
     except OSError as error:
         raise RequestError(f"{path}: cannot be written ({error.strerror})") from error

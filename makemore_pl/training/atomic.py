@@ -6,13 +6,14 @@ from pathlib import Path
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file anew. Until all of it is on disk, the earlier one stays.
+    """Write a file anew, with the folders it lies in. Until all of it is on disk, the earlier one stays.
 
     What a killed process leaves is a hidden file beside it, which the next one writes over.
 
     Raises:
         OSError: it cannot be written; the earlier one has stayed.
     """
+    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
     try:
         with part.open("wb") as target:

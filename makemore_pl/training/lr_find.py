@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import RequestError
 from makemore_pl.limits import require_memory
-from makemore_pl.training.plot_style import COOL, MUTED, WARM, panels_of, style
+from makemore_pl.training.plot_style import COOL, MUTED, WARM, panels_of, save_png, style
 
 WINDOW = 0.1
 """Share of the sweep's steps that each mean is taken over."""
@@ -117,8 +117,8 @@ class SweepTrainer(L.Trainer):
             plot: the PNG file to draw it in.
 
         Raises:
-            RequestError: rates or steps that make no sweep, no folder for the plot, or a loss that soon is no
-                number.
+            RequestError: rates or steps that make no sweep, a plot that cannot be written, or a loss that
+                soon is no number.
             MemoryLimitError: so many steps would take too much.
         """
         if not 0 < min_lr < max_lr:
@@ -130,8 +130,6 @@ class SweepTrainer(L.Trainer):
         require_memory(steps * STEP_BYTES, f"lr-find: {steps:,} steps × {STEP_BYTES} bytes")
         if Path(plot).is_dir():
             raise RequestError(f"lr-find: {plot} is a folder; a file is needed for the plot")
-        if not Path(plot).absolute().parent.is_dir():
-            raise RequestError(f"lr-find: there is no folder {Path(plot).parent} for the plot")
         finder = Tuner(self).lr_find(
             model,
             datamodule=datamodule,
@@ -144,7 +142,8 @@ class SweepTrainer(L.Trainer):
         sweep = Sweep.from_running_mean(finder.results["lr"], finder.results["loss"])
         if len(sweep.losses) < MIN_STEPS:
             raise RequestError(
-                f"lr-find: the loss was not finite after {len(sweep.losses)} steps; lower min_lr"
+                f"lr-find: the loss grew out of bounds after {len(sweep.losses)} steps, too few to judge by; "
+                "choose more steps, or a lower min_lr"
             )
         lightning_setattr(model, "lr", sweep.suggestion)
         if self.is_global_zero:
@@ -153,7 +152,11 @@ class SweepTrainer(L.Trainer):
 
 
 def draw(sweep: Sweep, picture: Path) -> None:
-    """Losses over learning rates, smoothed, with the valley and the suggestion, as PNG."""
+    """Losses over learning rates, smoothed, with the valley and the suggestion, as PNG.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
     with style():
         figure, [axes] = panels_of(1, height=3.6)
         axes.scatter(sweep.rates, sweep.losses, s=4, color=COOL, alpha=0.25, linewidth=0, label="batch")
@@ -175,10 +178,4 @@ def draw(sweep: Sweep, picture: Path) -> None:
         low, high = sweep.smoothed.min(), sweep.smoothed.max()
         axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
         axes.legend(labelcolor=MUTED)
-        # The file appears when it is complete.
-        part = picture.with_name(f".{picture.name}.part")
-        try:
-            figure.savefig(part, dpi=150, facecolor="white", format="png")
-            part.replace(picture)
-        finally:
-            part.unlink(missing_ok=True)
+        save_png(figure, picture)

@@ -1,9 +1,14 @@
 """How this project's pictures look: one palette, panels, axes, numbers and legends."""
 
+import io
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from makemore_pl.errors import RequestError
+from makemore_pl.training.atomic import write_whole
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
     from matplotlib.axes import Axes
@@ -75,6 +80,20 @@ def panels_of(n: int, height: float, stacked: bool = False) -> tuple["Figure", l
     rows, columns = (n, 1) if stacked else (1, n)
     figure = Figure(figsize=(_width(), height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def save_png(figure: "Figure", file: Path) -> None:
+    """Write a picture on white, whole or not at all; the folders it lies in are made.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, facecolor="white", format="png")
+    try:
+        write_whole(file, content.getvalue())
+    except OSError as error:
+        raise RequestError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def _width() -> float:

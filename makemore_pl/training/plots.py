@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.training.plot_style import COOL, WARM, legend_below, panels_of, step_axis, style
+from makemore_pl.training.plot_style import COOL, WARM, legend_below, panels_of, save_png, step_axis, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,6 +99,5 @@ def plot_losses(metrics: Path, picture: Path) -> None:
         found = losses(list(csv.DictReader(file)))
     if found is None:
         return
-    picture.parent.mkdir(exist_ok=True)
     with style():
-        loss_curves(found).savefig(picture, dpi=150, facecolor="white")
+        save_png(loss_curves(found), picture)

@@ -17,8 +17,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from makemore_pl.errors import CheckpointError
+from makemore_pl.errors import CheckpointError, RequestError
 from makemore_pl.training.atomic import write_whole
+from makemore_pl.training.module import DIVERGED
 from makemore_pl.training.runs import BEST
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,7 +42,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, content)
         file = Path(path)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, content.getvalue())
         except OSError as error:
             stays = "; the earlier one stays" if file.is_file() else ""
@@ -60,10 +60,8 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
             text = self.parser.dump(self.config, skip_none=False)
-            write_whole(folder / self.config_filename, text.encode())
+            write_whole(Path(trainer.default_root_dir) / self.config_filename, text.encode())
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -198,6 +196,13 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         self._restore_handlers()
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Raises RequestError for weights that are no numbers any more; what was saved before stays."""
+        values = trainer.lightning_module.state_dict().values()
+        if not all(value.isfinite().all() for value in values):
+            raise RequestError(f"step {trainer.global_step}: the weights are no numbers any more: {DIVERGED}")
+        super()._save_checkpoint(trainer, filepath)
 
     def _agree_to_stop(self, trainer: L.Trainer) -> bool:
         """Whether a signal asks any device to stop. All ranks must call it alike."""

@@ -16,7 +16,7 @@ from makemore_pl.training.diagnostics.health import Finding, findings_at_start, 
 from makemore_pl.training.diagnostics.probe import Probe
 from makemore_pl.training.diagnostics.records import DIAGNOSTICS_FILE, Record, RecordWriter, read_records
 from makemore_pl.training.module import LitBatchNormMLP
-from makemore_pl.training.plot_style import style
+from makemore_pl.training.plot_style import save_png, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,10 +116,9 @@ def draw_pictures(first: Snapshot, last: Snapshot, records: list[Record], folder
         "updates": lambda: pictures.updates(records),
         "saturation": lambda: pictures.saturation(records),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     with style():
         for name, draw in drawn.items():
-            draw().savefig(folder / f"{name}.png", dpi=150, facecolor="white")
+            save_png(draw(), folder / f"{name}.png")
 
 
 def _warn(findings: list[Finding]) -> None:
