@@ -28,6 +28,7 @@ import torch
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED
 from makemore_pl.training.batches import BatchLoader
+from makemore_pl.training.configs import shipped
 from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, training_length
@@ -57,20 +58,9 @@ class Recipe:
         return LitBatchNormMLP(data.vocab_size, self.block_size, data.n_examples, **self.network)
 
 
+BEST = shipped("best")
 DEFAULT = Recipe(block_size=3, steps=STEPS, network={})
-WIDE = Recipe(
-    block_size=8,
-    steps=50,
-    network={
-        "n_embd": 24,
-        "n_hidden": 640,
-        "n_layers": 3,
-        "dropout": 0.35,
-        "lr": 0.005,
-        "weight_decay": 0.5,
-        "beta2": 0.999,
-    },
-)
+WIDE = Recipe(block_size=BEST["data"]["block_size"], steps=50, network=BEST["model"])
 Figures = dict[str, float]
 
 

@@ -17,14 +17,15 @@ import lightning as L
 import torch
 
 from makemore_pl.training.batches import BatchLoader
+from makemore_pl.training.configs import shipped
 from makemore_pl.training.datamodule import NamesDataModule
 from makemore_pl.training.module import LitBatchNormMLP
 
-WIDE = {"n_embd": 24, "n_hidden": 640, "n_layers": 3, "dropout": 0.35}
+BEST = shipped("best")
 NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
     # name: block size, steps, network
     "default": (3, 200, {}),
-    "best": (8, 20, WIDE),
+    "best": (BEST["data"]["block_size"], 20, BEST["model"]),
 }
 SPINS = (None, 100, 1_000, 10_000)
 """Turns of a loop that a thread makes before it goes to sleep; None: as OpenMP decides."""

@@ -41,6 +41,12 @@ def find_config(name: str) -> str:
     return str(path)
 
 
+def shipped(name: str) -> dict[str, Any]:
+    """The sections of a configuration that comes with the program."""
+    content: dict[str, Any] = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
+
+
 def _expect_sections(content: Any, path: Path) -> None:
     if not isinstance(content, dict):
         raise RequestError(f"{path}: no configuration; sections such as data, model and trainer are expected")
