@@ -63,7 +63,6 @@ class RecordWriter:
         record = Record.of(snapshot)
         if not self._columns:
             self._columns = list(snapshot.scalars())
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             content = io.StringIO(newline="")
             rows = csv.writer(content, lineterminator="\n")
             rows.writerow(["step", *self._columns])
