@@ -8,6 +8,7 @@ of `best`, to tell what the Trainer costs where a step takes longer.
 
 import argparse
 import contextlib
+import csv
 import json
 import math
 import os
@@ -28,15 +29,14 @@ import torch
 from makemore_pl.studies.lectures import NotebookTraining
 from makemore_pl.studies.loop import LECTURE_SEED
 from makemore_pl.training.batches import BatchLoader
-from makemore_pl.training.configs import shipped
+from makemore_pl.training.cli import MakemoreCLI
+from makemore_pl.training.configs import find_config, shipped
 from makemore_pl.training.corpus import SPLITS
 from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS, training_length
-from makemore_pl.training.loggers import run_loggers
+from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS
+from makemore_pl.training.loggers import METRICS_FILE
 from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.training.module import LitBatchNormMLP, one_cycle
-from makemore_pl.training.progress import progress_bar
-from makemore_pl.training.saving import AtomicCheckpointIO, RunCheckpoint
 
 TARGET = 2.1048
 """Dev NLL that the lectures' 200,000 steps reached."""
@@ -45,22 +45,23 @@ NOTEBOOK_STEPS = 200_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained in our own two ways."""
+    """What is trained in our own two ways: shipped configurations, a later one over an earlier."""
 
-    block_size: int
+    configs: tuple[str, ...]
     steps: int
-    network: dict[str, Any]
 
     def data(self) -> NamesDataModule:
-        return NamesDataModule("makemore", block_size=self.block_size, dedupe=False)
+        return NamesDataModule(**self._section("data"))
 
     def module(self, data: NamesDataModule) -> LitBatchNormMLP:
-        return LitBatchNormMLP(data.vocab_size, self.block_size, data.n_examples, **self.network)
+        return LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, **self._section("model"))
+
+    def _section(self, name: str) -> dict[str, Any]:
+        return {k: v for config in self.configs for k, v in shipped(config).get(name, {}).items()}
 
 
-BEST = shipped("best")
-DEFAULT = Recipe(block_size=3, steps=STEPS, network={})
-WIDE = Recipe(block_size=BEST["data"]["block_size"], steps=50, network=BEST["model"])
+DEFAULT = Recipe(("makemore",), STEPS)
+WIDE = Recipe(("makemore", "best"), 50)
 Figures = dict[str, float]
 
 
@@ -139,42 +140,38 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
     }
 
 
+class TimedFit(MakemoreCLI):
+    """`makemore fit`, with the seconds that its Trainer takes."""
+
+    seconds: float
+
+    def fit(self, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        super().fit(**kwargs)
+        self.seconds = seconds_since(start)
+
+
 def trainer(device: str, folder: Path, recipe: Recipe) -> Figures:
-    """(c) What `makemore fit` sets up, with logging, progress bar and checkpoints."""
-    L.seed_everything(42, verbose=False)
-    data = recipe.data()
-    module = recipe.module(data)
-    reached = ReachedTarget()
-    length = {"max_steps": recipe.steps, "val_check_interval": None, "check_val_every_n_epoch": 1}
-    fitter = L.Trainer(
-        **training_length(length),
-        **progress_bar(True, [RunCheckpoint(dirpath=str(folder)), reached]),
-        accelerator=device,
-        num_sanity_val_steps=0,
-        logger=run_loggers(folder),
-        plugins=[AtomicCheckpointIO()],
-    )
-    start = time.perf_counter()
-    fitter.fit(module, datamodule=data)
-    seconds = seconds_since(start)
+    """(c) `makemore fit` but for its export: all loggers and callbacks, progress bar and checkpoints."""
+    options = [f"--config={find_config(name)}" for name in recipe.configs]
+    options += [f"--trainer.max_steps={recipe.steps}", f"--trainer.accelerator={device}"]
+    options += ["--trainer.enable_progress_bar=true", "--export.enabled=false", "--overwrite=true"]
+    os.chdir(folder)
+    fit = TimedFit("fit", options)
+    assert fit.run_folder is not None
+    with (fit.run_folder / METRICS_FILE).open(newline="") as file:
+        logged = list(csv.DictReader(file))
+    # A row's step is the last that was made, counted from 0.
+    dev = {int(row["step"]) + 1: float(row["val/nll"]) for row in logged if row["val/nll"]}
+    data = fit.datamodule
     return {
-        "seconds": seconds,
+        "seconds": fit.seconds,
         "steps": recipe.steps,
-        "examples_per_step": len(data.corpus.streams["train"]) / len(data.train_dataloader()),
-        "dev": fitter.callback_metrics["val/nll"].item(),
-        "test": fitter.test(module, datamodule=data, verbose=False)[0]["test/nll"],
-        "reached": reached.step,
+        "examples_per_step": data.n_examples / len(data.train_dataloader()),
+        "dev": list(dev.values())[-1],
+        "test": fit.trainer.callback_metrics["test/nll"].item(),
+        "reached": min((step for step, nll in dev.items() if nll <= TARGET), default=0),
     }
-
-
-class ReachedTarget(L.Callback):
-    """Remembers the first step whose validation reached the lectures' figure."""
-
-    step = 0
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self.step and trainer.callback_metrics["val/nll"] <= TARGET:
-            self.step = trainer.global_step
 
 
 WAYS: dict[str, Callable[[str, Path, int], Figures]] = {
