@@ -119,7 +119,7 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
         for batch in loaders["train"]:
             loss = batch.nll(model(batch.contexts).log_softmax(dim=1)) / batch.mean_weight
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
             optimizer.step()
             schedule.step()
             step += 1

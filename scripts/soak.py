@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import MakemoreError
 from makemore_pl.export import contexts
-from makemore_pl.export.export import export_checkpoint, verify_file
+from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
 from makemore_pl.export.forms import TABLE_LIMIT
 from makemore_pl.export.proof import module_logits
 from makemore_pl.export.same_names import expect_borderline
@@ -72,7 +72,7 @@ class Config:
     block_size: int
     batch_size: int
     epochs: int
-    form: str
+    form: FormChoice
     network: dict[str, Any]
     request: dict[str, Any]
 
@@ -94,7 +94,7 @@ def random_config(rng: random.Random) -> Config:
     # Mostly so few contexts that all are compared, in a second.
     block_size = rng.choice([t for t in range(1, 6) if t == 1 or vocab_size**t <= MOST_CONTEXTS])
     block_size = rng.choice([block_size] * 5 + [rng.randint(1, 5), rng.randint(6, 64)])
-    forms = ["auto", "mlp", "fused"]
+    forms: list[FormChoice] = ["auto", "mlp", "fused"]
     if vocab_size ** (block_size + 1) <= TABLE_LIMIT // 16:
         forms.append("table")
     return Config(
@@ -134,7 +134,7 @@ def turn(config: Config, seed: int, folder: Path, done: Counter[str]) -> None:
         DifferenceError, MakemoreError: at the first thing that is not as it should be.
     """
     checkpoint = train(config, seed, folder)
-    report = export_checkpoint(checkpoint, form=config.form).report  # type: ignore[arg-type]
+    report = export_checkpoint(checkpoint, form=config.form).report
     for file in ("model.onnx", "sampler.onnx"):
         again = verify_file(folder / file, checkpoint)
         done["contexts compared"] += again.contexts

@@ -84,7 +84,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     inputs = {n: rng.random((n, STEPS), dtype=np.float32) for n in SIZES}
     runs: dict[str, Callable[[int], object]] = {
-        name: lambda n, session=session: session.run(outputs, feeds(inputs[n]))  # type: ignore[misc]
+        name: lambda n, session=session: session.run(outputs, feeds(inputs[n]))  # type: ignore[misc]  # a default, to bind it now
         for name, session in sessions.items()
     }
     shared = sessions["1 thread, basic optimisation"]

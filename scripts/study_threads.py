@@ -49,7 +49,7 @@ def steps_per_second(block_size: int, steps: int, network: dict[str, Any]) -> fl
                 return steps / (time.perf_counter() - start)
             loss = batch.nll(model(batch.contexts).log_softmax(dim=1)) / batch.mean_weight
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
             optimizer.step()
             done += 1
 

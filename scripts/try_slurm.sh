@@ -61,9 +61,13 @@ fit() {
 }
 fit "${options[@]}" --run whole
 fit "${options[@]}" --run cancelled &
+running=$!
 until [ -f checkpoints/cancelled/last.ckpt ]; do sleep 0.2; done
 scancel --name makemore
-wait || echo "cancelled, as it should be"
+if wait "$running"; then
+    echo "it has ended before it was cancelled" >&2
+    exit 1
+fi
 fit --config checkpoints/cancelled/config.yaml --ckpt_path checkpoints/cancelled/last.ckpt
 "$python" - <<'END'
 import torch

@@ -175,7 +175,7 @@ def test_a_cache_that_a_killed_process_has_begun_is_cleared_away(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr(corpus_cache.np, "save", fill_the_disk)  # type: ignore[attr-defined]
+        context.setattr(corpus_cache.np, "save", fill_the_disk)  # type: ignore[attr-defined]  # imported there
         assert len(open_corpus(large_list, dedupe=True, seed=42).names("train")) == 80
     corpora = tmp_path / "cache" / "makemore_pl" / "corpora"
     [lock] = corpora.iterdir()

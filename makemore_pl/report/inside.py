@@ -32,7 +32,7 @@ def look_inside(material: Material) -> Snapshot | None:
         layer.train(not isinstance(layer, torch.nn.Dropout))
     probe = Probe(model.layers)
     probe.attach()
-    F.cross_entropy(model(contexts[chosen]), targets[chosen]).backward()  # type: ignore[no-untyped-call]
+    F.cross_entropy(model(contexts[chosen]), targets[chosen]).backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
     probe.read_gradients()
     return probe.detach(material.checkpoint.global_step)
 

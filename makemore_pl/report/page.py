@@ -19,7 +19,7 @@ from makemore_pl.report.material import Material, gather
 from makemore_pl.report.names import make_up
 from makemore_pl.report.pictures import MOST_LABELS, Picture, embedding_picture, picture
 from makemore_pl.runtime.engines import open_engine
-from makemore_pl.training.atomic import write_whole
+from makemore_pl.training.atomic import write_output
 from makemore_pl.training.diagnostics import pictures as inside_pictures
 from makemore_pl.training.diagnostics.figures import Snapshot
 from makemore_pl.training.plot_style import scientific
@@ -56,7 +56,7 @@ def write_report(
         raise RequestError(f"report: {output} is a folder; a file is needed")
     material = gather(checkpoint, names)
     path = Path(output) if output is not None else material.checkpoint.path.parent / REPORT_PAGE
-    _write_atomically(path, render(material, seed))
+    write_output(path, render(material, seed).encode())
     return path
 
 
@@ -72,7 +72,7 @@ def render(material: Material, seed: int) -> str:
     environment.filters.update(
         exp=math.exp, log=math.log, scientific=scientific, percent=percent, setting=as_in_yaml
     )
-    script, _, _ = environment.loader.get_source(environment, "batchnorm.js")  # type: ignore[union-attr]
+    script, _, _ = environment.loader.get_source(environment, "batchnorm.js")  # type: ignore[union-attr]  # set above
     made_up = make_up(material, seed)
     snapshot = look_inside(material)
     curves = losses(material.metrics)
@@ -155,10 +155,3 @@ def _versions(material: Material) -> str:
         return ""
     info = open_engine(material.export / MODEL_FILE, prepare=False).info
     return ", ".join(f"{name} {version}" for name, version in info.versions.items())
-
-
-def _write_atomically(path: Path, content: str) -> None:
-    try:
-        write_whole(path, content.encode())
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be written ({error.strerror})") from error

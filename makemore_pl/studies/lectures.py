@@ -81,7 +81,7 @@ class NotebookTraining:
 
             for parameter in parameters:
                 parameter.grad = None
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
             lr = 0.1 if step < 100_000 else 0.01
             for parameter in parameters:
                 parameter.data += -lr * parameter.grad  # type: ignore[operator]  # backward has set it

@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from makemore_pl.errors import RequestError
+
 
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file anew, with the folders it lies in. Until all of it is on disk, the earlier one stays.
@@ -25,6 +27,18 @@ def write_whole(file: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def write_output(file: Path, content: bytes) -> None:
+    """`write_whole` for a file that a command is asked for.
+
+    Raises:
+        RequestError: it cannot be written; an earlier one has stayed.
+    """
+    try:
+        write_whole(file, content)
+    except OSError as error:
+        raise RequestError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def whole_lines(file: Path) -> list[str]:

@@ -259,7 +259,7 @@ class MakemoreCLI(LightningCLI):
         require_prediction_memory(self.datamodule)
         with explained(self.command, self.progress, self.source):
             outputs = self.trainer.predict(**kwargs)
-        write_predictions(outputs, self.datamodule, sys.stdout)  # type: ignore[arg-type]
+        write_predictions(outputs, self.datamodule, sys.stdout)  # type: ignore[arg-type]  # one loader
 
     def _has_checkpoint(self) -> bool:
         checkpoints: RunCheckpoint = self._get(self.config_init, "checkpoint")

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from makemore_pl.errors import RequestError
-from makemore_pl.training.atomic import write_whole
+from makemore_pl.training.atomic import write_output
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
     from matplotlib.axes import Axes
@@ -90,10 +89,7 @@ def save_png(figure: "Figure", file: Path) -> None:
     """
     content = io.BytesIO()
     figure.savefig(content, dpi=150, facecolor="white", format="png")
-    try:
-        write_whole(file, content.getvalue())
-    except OSError as error:
-        raise RequestError(f"{file}: cannot be written ({error.strerror})") from error
+    write_output(file, content.getvalue())
 
 
 def _width() -> float:

@@ -59,7 +59,7 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree."""
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+        if not _is_trial(trainer):
             text = self.parser.dump(self.config, skip_none=False)
             write_whole(Path(trainer.default_root_dir) / self.config_filename, text.encode())
 
@@ -146,7 +146,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+        if _is_trial(trainer):
             return
         stop = self._agree_to_stop(trainer)
         if not _can_go_on_from_here(trainer):
@@ -159,7 +159,7 @@ class RunCheckpoint(ModelCheckpoint):
             raise KeyboardInterrupt
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:  # type: ignore[attr-defined]
+        if _is_trial(trainer) or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         figures = self._monitor_candidates(trainer)
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -169,7 +169,7 @@ class RunCheckpoint(ModelCheckpoint):
             raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+        if _is_trial(trainer):
             return
         stop = self._agree_to_stop(trainer)
         if (stop or self._is_due(trainer)) and self._last_global_step_saved != trainer.global_step:
@@ -178,7 +178,7 @@ class RunCheckpoint(ModelCheckpoint):
             raise KeyboardInterrupt
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._last_global_step_saved != trainer.global_step and not _is_trial(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._restore_handlers()
         if self.stopped_by is not None:  # in the last step of all
@@ -233,6 +233,11 @@ class RunCheckpoint(ModelCheckpoint):
         """The checkpoint of that name in this run's folder; none for what is no checkpoint's name."""
         name = Path(path).name
         return str(Path(self.dirpath or "") / name) if name.endswith(self.FILE_EXTENSION) else ""
+
+
+def _is_trial(trainer: L.Trainer) -> bool:
+    """Whether this is a `fast_dev_run`, of which nothing is saved."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by a connector
 
 
 def _can_go_on_from_here(trainer: L.Trainer) -> bool:

@@ -109,7 +109,7 @@ class Probe:
                 def keep_gradient(gradient: Tensor) -> None:
                     self._output_gradients[name] = gradient.detach()
 
-                output.register_hook(keep_gradient)  # type: ignore[no-untyped-call]
+                output.register_hook(keep_gradient)  # type: ignore[no-untyped-call]  # PyTorch gives it none
 
         return keep
 
