@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from makemore_pl import __version__
 from makemore_pl.errors import MakemoreError
-from makemore_pl.limits import MemoryLimitError, memory_cap, out_of_memory
+from makemore_pl.memory import MemoryLimitError, memory_cap, out_of_memory
 
 COMMANDS = {
     "fit": "train on a list of names, then test, fold, verify and export",
@@ -118,12 +118,12 @@ def _sigterm_interrupts() -> Iterator[None]:
 def _runner(command: str) -> Callable[[str, list[str]], int]:
     """The half of the project that knows `command`. The runtime half must not import the other."""
     if command in RUNTIME_COMMANDS:
-        from makemore_pl.runtime import commands
+        from makemore_pl.commands import runtime_commands as commands
 
         return commands.run
     _let_waiting_threads_sleep()
     try:
-        from makemore_pl.training import commands as training_commands
+        from makemore_pl.commands import training_commands
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("makemore_pl"):
             raise

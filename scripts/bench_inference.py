@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from makemore_pl.data.lists import find_list
 from makemore_pl.export.export import FORMS, export_checkpoint
+from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import open_engine, open_next_character_model
 from makemore_pl.runtime.sampler import Sampler
-from makemore_pl.training.checkpoint import read_checkpoint
-from makemore_pl.training.lists import find_list
-from makemore_pl.training.model import BatchNormMLP
 
 Generate = Callable[[int], object]
 """Makes n names."""

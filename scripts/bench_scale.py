@@ -13,12 +13,12 @@ import lightning as L
 import torch
 from rich.progress import track
 
+from makemore_pl.data.batches import Batch
+from makemore_pl.data.corpus_cache import open_corpus
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.data.lists import find_list
+from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.runtime.sampler import Sampler
-from makemore_pl.training.batches import Batch
-from makemore_pl.training.corpus_cache import open_corpus
-from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.lists import find_list
-from makemore_pl.training.module import LitBatchNormMLP
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 WARM_UP, TIMED = 100, 600

@@ -26,17 +26,17 @@ from typing import Any
 import lightning as L
 import torch
 
-from makemore_pl.studies.lectures import NotebookTraining
-from makemore_pl.studies.loop import LECTURE_SEED
-from makemore_pl.training.batches import BatchLoader
-from makemore_pl.training.cli import MakemoreCLI
-from makemore_pl.training.configs import find_config, shipped
-from makemore_pl.training.corpus import SPLITS
-from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.length import STEPS, STEPS_BETWEEN_EVALUATIONS
-from makemore_pl.training.loggers import METRICS_FILE
-from makemore_pl.training.model import BatchNormMLP
-from makemore_pl.training.module import LitBatchNormMLP, one_cycle
+from makemore_pl.commands.config_files import find_config, shipped
+from makemore_pl.commands.lightning_cli import MakemoreCLI
+from makemore_pl.data.batches import BatchLoader
+from makemore_pl.data.corpus import SPLITS
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.model.module import LitBatchNormMLP, one_cycle
+from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.runs.length import STEPS, STEPS_BETWEEN_EVALUATIONS
+from makemore_pl.runs.metrics import METRICS_FILE
+from makemore_pl.studies.raw_tensors import NotebookTraining
+from makemore_pl.studies.sgd import LECTURE_SEED
 
 TARGET = 2.1048
 """Dev NLL that the lectures' 200,000 steps reached."""

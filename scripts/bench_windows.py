@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from makemore_pl.training.batches import windows
-from makemore_pl.training.corpus import encode_names
-from makemore_pl.training.lists import find_list
+from makemore_pl.data.batches import windows
+from makemore_pl.data.corpus import encode_names
+from makemore_pl.data.lists import find_list
 
 
 def notebook_windows(names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

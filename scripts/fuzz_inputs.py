@@ -37,11 +37,11 @@ def check_list(content: bytes) -> None:
     """One input through reading, vocabulary, splits and windows, and through the runtime's own reader."""
     import torch
 
+    from makemore_pl.commands.runtime_commands import read_lines
+    from makemore_pl.data.batches import windows
+    from makemore_pl.data.corpus import SPLITS, build_corpus
+    from makemore_pl.data.lists import read_names
     from makemore_pl.errors import DataError
-    from makemore_pl.runtime.commands import read_lines
-    from makemore_pl.training.batches import windows
-    from makemore_pl.training.corpus import SPLITS, build_corpus
-    from makemore_pl.training.lists import read_names
 
     with suppress(DataError):
         list(read_lines(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig"), "list"))
@@ -93,7 +93,7 @@ def check_onnx(content: bytes) -> None:
     import onnx
 
     from makemore_pl.errors import ModelFileError
-    from makemore_pl.model_info import ModelInfo
+    from makemore_pl.runtime.metadata import ModelInfo
     from makemore_pl.runtime.operators import SAMPLER_OPERATORS, expect_known_operators
 
     lines = content.decode("utf-8", "replace").split("\n")

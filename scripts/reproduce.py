@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from makemore_pl.errors import MakemoreError, RequestError
-from makemore_pl.model_info import RUNS_DIR
-from makemore_pl.studies.pictures import draw_pictures
+from makemore_pl.runtime.metadata import RUNS_DIR
 from makemore_pl.studies.recipes import lecture_examples
+from makemore_pl.studies.study_plots import draw_pictures
 from makemore_pl.studies.systems import STUDIES
 from makemore_pl.studies.tables import Row, Table, comparison_table, write_tables
 from makemore_pl.studies.workbench import Workbench

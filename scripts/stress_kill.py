@@ -26,10 +26,11 @@ from typing import Any
 import torch
 
 from makemore_pl.cli import main as makemore
-from makemore_pl.training import callbacks, saving
-from makemore_pl.training.cli import MakemoreCLI
-from makemore_pl.training.lists import find_list
-from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.commands import export_after_fit as callbacks
+from makemore_pl.commands.lightning_cli import MakemoreCLI
+from makemore_pl.data.lists import find_list
+from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.runs import checkpointing as saving
 
 FIT = shlex.split("""
 fit --data.path names.txt --run killed --data.batch_size 64 --model.n_hidden 32 --model.n_layers 2

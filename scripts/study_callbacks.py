@@ -18,12 +18,12 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch.optim.swa_utils import update_bn
 
-from makemore_pl.report.figures import nll
-from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.diagnostics import Diagnostics
-from makemore_pl.training.model import BatchNormMLP
-from makemore_pl.training.module import LitBatchNormMLP
-from makemore_pl.training.recalibration import RecalibrateBatchNorm, recalibrate
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.inspect.diagnostics import Diagnostics
+from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.model.recalibration import RecalibrateBatchNorm, recalibrate
+from makemore_pl.report.likelihoods import nll
 
 DEEP = {"n_hidden": 100, "n_layers": 5, "norm_output": True, "output_gain": 0.1}
 RECIPES: dict[str, tuple[int, int, dict[str, Any]]] = {

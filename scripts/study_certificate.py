@@ -15,9 +15,9 @@ from pathlib import Path
 
 import lightning as L
 
+from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.export.export import export_checkpoint
-from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.model.module import LitBatchNormMLP
 
 
 def train(block_size: int, n_layers: int, epochs: int, file: Path) -> int:

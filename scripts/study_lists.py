@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from makemore_pl.studies.lectures import NotebookTraining
-from makemore_pl.studies.loop import LECTURE_SEED
-from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.lists import find_list
-from makemore_pl.training.module import LitBatchNormMLP
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.data.lists import find_list
+from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.studies.raw_tensors import NotebookTraining
+from makemore_pl.studies.sgd import LECTURE_SEED
 
 LENGTHS = (300, 1_000, 3_000, 10_000, 32_469)
 """Names in the lists that are cut from the shipped one."""

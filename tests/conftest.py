@@ -1,38 +1,24 @@
 """Fixtures: small lists, a trained and exported run, and a way to call the command line."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from helpers import QUICK, Result, RunCommand
 
 # Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
 # thread, and on a busy machine threads that wait for each other take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
 
 from makemore_pl.cli import main
+from makemore_pl.data.lists import find_list
 from makemore_pl.errors import DataError
-from makemore_pl.training.lists import find_list
-from makemore_pl.training.model import BatchNormMLP
 
 UNICODE_NAMES = """
 Žofie Řehoř Ťapka Ñuñez José María Zoë Øystein Åse Ðóra Łukasz Çağlar Đặng Nguyễn Ωρίων Иван Ольга
 Михаил 美咲 太郎 さくら 서연 지훈 נועה יעל محمد ليلى O'Brien D'Angelo Jean-Luc St._John J.R. Anne_Marie
 """.replace("_", " ")
-
-
-@dataclass
-class Result:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-RunCommand = Callable[..., Result]
 
 
 @pytest.fixture
@@ -82,17 +68,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> Pa
     return place / "checkpoints" / "short"
 
 
-QUICK = (
-    "--trainer.max_epochs",
-    "3",
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.enable_progress_bar",
-    "false",
-)
-"""Options of a `fit` that takes a second."""
-
-
 @pytest.fixture(scope="session")
 def makemore_names() -> list[str]:
     """The lectures' list, where it is to be had without a download."""
@@ -102,19 +77,3 @@ def makemore_names() -> list[str]:
         return find_list("makemore").names()
     except DataError as error:
         pytest.skip(f"the makemore list is not at hand: {error}")
-
-
-def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
-    """Weights, gains and running statistics as after training: none is 0 or 1, which would hide errors."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
-                module.running_var.copy_(torch.rand(module.num_features, generator=generator) * 3 + 0.1)
-                if module.affine:
-                    module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
-                    module.bias.copy_(torch.randn(module.num_features, generator=generator))
-    return model.eval()

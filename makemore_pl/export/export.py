@@ -15,17 +15,17 @@ import onnx
 
 from makemore_pl import __version__
 from makemore_pl.errors import RequestError, VerificationError
-from makemore_pl.export.fold import fold
-from makemore_pl.export.forms import FoldedWeights, build_model
-from makemore_pl.export.graph import save_checked, set_metadata, to_onnx
-from makemore_pl.export.proof import Report, prove, require_proof_memory
-from makemore_pl.export.sampler_graph import build_sampler
-from makemore_pl.limits import in_words
-from makemore_pl.model_info import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
+from makemore_pl.graph.forms import FoldedWeights, build_model
+from makemore_pl.graph.onnx_file import save_checked, set_metadata, to_onnx
+from makemore_pl.graph.sampler_graph import build_sampler
+from makemore_pl.memory import in_words
+from makemore_pl.model.fold import fold
+from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.proof.proof import Report, prove, require_proof_memory
+from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
+from makemore_pl.runs.locks import HeldError, hold
+from makemore_pl.runtime.metadata import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.runtime.session import MAX_FILE_BYTES
-from makemore_pl.training.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.training.locks import HeldError, hold
-from makemore_pl.training.model import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
 
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -12,18 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from makemore_pl.errors import RequestError
-from makemore_pl.model_info import MODEL_FILE
-from makemore_pl.report import figures
-from makemore_pl.report.inside import SAMPLE, describe_health, look_inside
-from makemore_pl.report.material import Material, gather
-from makemore_pl.report.names import make_up
-from makemore_pl.report.pictures import MOST_LABELS, Picture, embedding_picture, picture
+from makemore_pl.files import write_output
+from makemore_pl.inspect import diagnostic_plots as inside_pictures
+from makemore_pl.inspect.loss_curves import loss_curves, losses
+from makemore_pl.inspect.measures import Snapshot
+from makemore_pl.inspect.plot_style import scientific
+from makemore_pl.report import likelihoods as figures
+from makemore_pl.report.sampled_names import make_up
+from makemore_pl.report.snapshot import SAMPLE, describe_health, look_inside
+from makemore_pl.report.sources import Material, gather
+from makemore_pl.report.svg import MOST_LABELS, Picture, embedding_picture, picture
 from makemore_pl.runtime.engines import open_engine
-from makemore_pl.training.atomic import write_output
-from makemore_pl.training.diagnostics import pictures as inside_pictures
-from makemore_pl.training.diagnostics.figures import Snapshot
-from makemore_pl.training.plot_style import scientific
-from makemore_pl.training.plots import loss_curves, losses
+from makemore_pl.runtime.metadata import MODEL_FILE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

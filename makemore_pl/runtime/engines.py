@@ -11,8 +11,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
-from makemore_pl.model_info import MODEL_FILE, SAMPLER_FILE, ModelInfo, newest_export
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
+from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, newest_export
 from makemore_pl.runtime.session import expect_signature, open_session, run_session
 
 NO_NUMBERS = "the model's file is damaged: its log-likelihoods are no numbers"

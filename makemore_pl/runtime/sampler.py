@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError, RequestError
-from makemore_pl.limits import require_memory
-from makemore_pl.model_info import MAX_LENGTH
+from makemore_pl.memory import require_memory
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import NO_NUMBERS, open_engine, resolve_sampler
+from makemore_pl.runtime.metadata import MAX_LENGTH
 
 BATCH_DRAWS = 1 << 21
 """Uniforms drawn at a time: bounds the memory of one batch, whatever n is."""

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from makemore_pl.errors import MakemoreError, ModelFileError
-from makemore_pl.limits import MemoryLimitError, file_size, out_of_memory, require_memory
+from makemore_pl.memory import MemoryLimitError, file_size, out_of_memory, require_memory
 from makemore_pl.runtime.operators import expect_known_operators
 
 MAX_FILE_BYTES = 1 << 30

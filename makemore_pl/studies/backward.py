@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from makemore_pl.training.initialisation import TANH_GAIN
+from makemore_pl.model.initialisation import TANH_GAIN
 
 EPS = 1e-5
 """Added to the variance, so that a unit that does not vary is not divided by zero."""

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Generator
 
+from makemore_pl.data.batches import Windows, windows
+from makemore_pl.data.corpus import SPLITS, encode_names, translate
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.model.initialisation import TANH_GAIN
+from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.studies.backward import HandMadeMLP, loss_and_gradients
-from makemore_pl.studies.lectures import NotebookTraining
-from makemore_pl.studies.loop import LECTURE_SEED, SGDTraining, StepDecay
-from makemore_pl.training.batches import Windows, windows
-from makemore_pl.training.corpus import SPLITS, encode_names, translate
-from makemore_pl.training.datamodule import NamesDataModule
-from makemore_pl.training.initialisation import TANH_GAIN
-from makemore_pl.training.model import BatchNormMLP
+from makemore_pl.studies.raw_tensors import NotebookTraining
+from makemore_pl.studies.sgd import LECTURE_SEED, SGDTraining, StepDecay
 
 VOCAB_SIZE = 27
 BLOCK_SIZE = 3

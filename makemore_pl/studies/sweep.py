@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.studies.loop import SGDTraining
-from makemore_pl.training.model import BatchNormMLP
+from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.studies.sgd import SGDTraining
 
 FIRST, LAST = -3.0, 0.0
 """Exponents of the lowest and of the highest rate."""

@@ -1,7 +1,6 @@
 """The systems of the makemore lectures, by name."""
 
-from makemore_pl.studies.opened import study_s6, study_s7, study_s8
-from makemore_pl.studies.trained import (
+from makemore_pl.studies.s1_to_s5 import (
     EXACT,
     study_rung,
     study_s1,
@@ -11,6 +10,7 @@ from makemore_pl.studies.trained import (
     study_s4,
     study_s5,
 )
+from makemore_pl.studies.s6_to_s8 import study_s6, study_s7, study_s8
 from makemore_pl.studies.workbench import Study
 
 STUDIES: dict[str, Study] = {

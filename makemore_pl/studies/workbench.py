@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 import torch
 
 from makemore_pl.errors import RequestError
-from makemore_pl.studies.loop import Training
 from makemore_pl.studies.recipes import Examples
+from makemore_pl.studies.sgd import Training
 from makemore_pl.studies.tables import Outcome
 
 SAVE_EVERY = 5_000

@@ -1,0 +1,180 @@
+"""`sampler.onnx`: prefix, draws and names, the whole of sampling in one ONNX graph.
+
+The loops that draw are in `loops.py`, their steps in `steps.py`, the rule of a single draw in
+`draw_graph.py`; here is what surrounds them. The uniforms get a last column of -1, which draws the boundary,
+so that a name cut at `steps` ends like any other; and a last row of -1, a name that ends at once, so that
+there always is one.
+
+Notation: n names, p prefix length, W = steps + 1 columns of the padded uniforms, K draws in all,
+T block size, V vocabulary size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from makemore_pl.graph.builder import GraphBuilder, Value
+from makemore_pl.graph.draw import ROWS, Bend, add_log_softmax
+from makemore_pl.graph.forms import FoldedWeights, add_network, add_row
+from makemore_pl.graph.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
+from makemore_pl.graph.steps import Request, Tables, add_tables, has_limits
+from makemore_pl.runtime.metadata import Form
+
+FIRST = np.array([0])
+"""The first axis."""
+
+
+def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int32]) -> onnx.ModelProto:
+    """The sampler as a file.
+
+    Inputs: `uniforms` float32 (n, steps) in [0, 1); `prefix` int64 (p,); `temperature` float32 ();
+    `top_k` int64 (); `top_p` float32 (); `min_length` int64 ().
+    Outputs: `tokens` int64 (n, length), `codepoints` int32 (n, length), both 0 after the end;
+    `log_prob` float32 (n,), nats. All as `runtime.decoding.sample_stepwise` gives them.
+    A run fails on an id in `prefix` that is not in the vocabulary.
+
+    Args:
+        weights: the folded network.
+        form: how its logits are computed.
+        codepoints: int32 (V,), Unicode code point of each id, 0 for the boundary.
+
+    Raises:
+        FormError: the form does not suit the network's size.
+    """
+    g = GraphBuilder()
+    uniforms = g.input("uniforms", TensorProto.FLOAT, ["n", "steps"])
+    prefix = g.input("prefix", TensorProto.INT64, ["p"])
+    temperature = g.input("temperature", TensorProto.FLOAT, [])
+    top_k = g.input("top_k", TensorProto.INT64, [])
+    top_p = g.input("top_p", TensorProto.FLOAT, [])
+    min_length = g.input("min_length", TensorProto.INT64, [])
+
+    prefix_length = g.Size(prefix)
+    request = Request(
+        weights,
+        form,
+        Bend(temperature, top_k, top_p, weights.vocab_size),
+        uniforms=g.Pad(uniforms, np.array([0, 0, 1, 1]), np.float32(-1)),  # (n, steps) -> (n + 1, W)
+        n=g.Shape(uniforms, start=0, end=1),
+        context=g.constant(np.zeros((1, weights.block_size), dtype=np.int64)),
+        row=g.constant(np.zeros(1, dtype=np.int64)),
+        short=g.Sub(min_length, prefix_length),
+    )
+    # From constants alone: ONNX Runtime computes these once, when it loads the file.
+    tables = add_tables(g, request, bent=False) if weights.is_enumerable and form == "table" else None
+    has_prefix = g.Greater(prefix_length, np.int64(0))
+    is_few = g.LessOrEqual(request.n, np.array([min(FEW, most_slots(weights))]))
+
+    def any_request(g: GraphBuilder) -> Sequence[Value]:
+        return _any_request(g, request, prefix, has_prefix, is_few, tables)
+
+    if tables is None:
+        tokens, log_prob = any_request(g)
+    else:
+        # The commonest request of all past every other choice: each costs as much as half a character.
+        is_common = g.And(g.And(is_few, has_limits(g, request)), g.Not(has_prefix))
+        tokens, log_prob = g.choose(
+            is_common, lambda g: _few_names(g, *add_few_by_limits(g, request, tables)), any_request
+        )
+    log_prob = g.Slice(log_prob, FIRST, np.array([-1]))  # (n + 1,) -> (n,)
+    # GatherElements looks single numbers up in a fraction of the time of Gather, but wants equal ranks.
+    flat = g.Reshape(tokens, np.array([-1]))
+    characters = g.Reshape(g.GatherElements(codepoints, flat), g.Shape(tokens), allowzero=1)  # n may be 0
+    g.output(tokens, "tokens", TensorProto.INT64, ["n", "length"])
+    g.output(characters, "codepoints", TensorProto.INT32, ["n", "length"])
+    g.output(g.cast(log_prob, np.float32), "log_prob", TensorProto.FLOAT, ["n"])
+    return g.to_model()
+
+
+def _any_request(
+    g: GraphBuilder,
+    request: Request,
+    prefix: Value,
+    has_prefix: Value,
+    is_few: Value,
+    tables: Tables | None,
+) -> Sequence[Value]:
+    """tokens int64 (n, length); log-likelihoods float64 (n + 1,)."""
+    context, row, prefix_log_prob = g.choose(
+        has_prefix,
+        lambda g: _prefix(g, request.weights, request.form, prefix),
+        lambda g: [request.context, request.row, np.zeros(1)],
+    )
+    request = replace(request, context=context, row=row)
+
+    def few(g: GraphBuilder) -> Sequence[Value]:
+        return _few_names(g, *add_few_draws(g, request, tables))
+
+    def many(g: GraphBuilder) -> Sequence[Value]:
+        return _names_in_place(g, request, *add_many_draws(g, request, tables))
+
+    names, log_prob = g.choose(is_few, few, many)
+    tokens = g.choose(has_prefix, lambda g: [_with_prefix(g, request, prefix, names)], lambda g: [names])[0]
+    return [tokens, g.Add(log_prob, prefix_log_prob)]
+
+
+def _few_names(g: GraphBuilder, ids: Value, log_p: Value, drawn: Value) -> Sequence[Value]:
+    """Names from what `add_few_draws` gives: int64 (n, drawn); log-likelihoods float64 (n + 1,)."""
+    names = g.Transpose(g.Slice(ids, np.array([0, 0]), np.array([-1, -1])), perm=[1, 0])
+    return [names, g.ReduceSum(g.Where(drawn, log_p, np.float64(0)), FIRST, keepdims=0)]
+
+
+def _prefix(g: GraphBuilder, weights: FoldedWeights, form: Form, prefix: Value) -> Sequence[Value]:
+    """The context after `prefix`, int64 (1, T); its number (1,); log p of the prefix, float64 (1,)."""
+    v, t = weights.vocab_size, weights.block_size
+    # Gather takes an id of V for an error, but -1 for the last id.
+    prefix = g.Gather(np.arange(v), g.Where(g.Less(prefix, np.int64(0)), np.int64(v), prefix))
+    padded = g.Concat(np.zeros(t, dtype=np.int64), prefix, axis=0)  # (T + p,)
+    positions = g.Range(np.int64(0), g.Size(prefix), np.int64(1))  # (p,)
+    contexts = g.Gather(padded, g.Add(g.Unsqueeze(positions, ROWS), np.arange(t)))  # (p, T)
+    log_probs = add_log_softmax(g, g.cast(add_network(g, weights, form, contexts), np.float64))  # (p, V)
+    picked = g.GatherElements(log_probs, g.Unsqueeze(prefix, ROWS), axis=1)  # (p, V) -> (p, 1)
+    after = g.Slice(padded, np.array([-t]), np.array([np.iinfo(np.int64).max]))  # (T + p,) -> (T,)
+    context = g.Unsqueeze(after, FIRST)
+    row = add_row(g, weights, context) if weights.is_enumerable else g.constant(np.zeros(1, np.int64))
+    return [context, row, g.ReduceSum(picked, FIRST, keepdims=0)]
+
+
+def _with_prefix(g: GraphBuilder, request: Request, prefix: Value, names: Value) -> Value:
+    """`prefix` before each of the names: int64 (n, drawn) -> (n, length)."""
+    columns = g.Expand(prefix, g.Concat(request.n, g.Shape(prefix), axis=0))  # (p,) -> (n, p)
+    # A boundary in the prefix makes the names shorter than prefix and draws together.
+    characters = g.cast(g.cast(prefix, np.bool_), np.int64)
+    length = g.Add(g.ReduceSum(characters, FIRST, keepdims=1), g.Shape(names, start=1, end=2))
+    length = g.Mul(length, g.Min(request.n, np.array([1])))  # 0 without names
+    return g.Slice(g.Concat(columns, names, axis=1), FIRST, length, ROWS)
+
+
+def _names_in_place(
+    g: GraphBuilder, request: Request, at: Value, ids: Value, log_p: Value
+) -> Sequence[Value]:
+    """Names from draws in any order.
+
+    Args:
+        at: int64 (K,), each draw's place in the padded uniforms (n + 1, W), flat.
+        ids: int64 (K,), what was drawn.
+        log_p: float64 (K,), its log p.
+
+    Returns:
+        names int64 (n, drawn), as long as the longest; log-likelihoods float64 (n + 1,).
+    """
+    # Every draw has a place of its own, but for slots without work, which all draw the boundary in the last.
+    # int32: what this takes is memory, and a vocabulary has few characters.
+    shape = g.Shape(request.uniforms)
+    blank = g.Reshape(g.Expand(np.int32(0), shape), np.array([-1]))
+    flat = g.ScatterElements(blank, at, g.cast(ids, np.int32))  # ((n + 1) * W,)
+    padded = g.Reshape(flat, shape)  # (n + 1, W)
+    used = g.cast(g.cast(g.ReduceMax(padded, FIRST, keepdims=0), np.bool_), np.int64)  # (W,), first 1, then 0
+    longest = g.ReduceSum(used, FIRST, keepdims=1)  # (1,)
+    names = g.Slice(padded, np.array([0, 0]), g.Concat(request.n, longest, axis=0))  # (n, drawn)
+    # Draws of the padding count for the row after the names.
+    width = g.Shape(request.uniforms, start=1, end=2)
+    name = g.Div(at, width)  # (K,)
+    column = g.Sub(at, g.Mul(name, width))  # (K,)
+    owner = g.Where(g.Less(column, g.Sub(width, np.array([1]))), name, request.n)
+    zeros = g.Expand(np.float64(0), g.Shape(request.uniforms, start=0, end=1))
+    return [g.cast(names, np.int64), g.ScatterElements(zeros, owner, log_p, reduction="add")]

@@ -1,0 +1,160 @@
+"""One step of the sampler's loops: from a context to the character that is drawn after it, as ONNX nodes.
+
+Two ways lead there:
+
+* by rows: compute the context's logits, bend them, draw. Works for every network and request.
+* by limits: before the loop, turn the logits of *all* contexts into a table of the uniforms at which each
+  draw changes (`add_limits`); a step is then a look-up and a comparison. For networks with few contexts,
+  when the table is there anyway or so many names are wanted that making it pays.
+
+Notation: n names, S names drawn at a time, W columns of the padded uniforms, T block size, V vocabulary size,
+R = V^T contexts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from makemore_pl.graph.builder import GraphBuilder, Value
+from makemore_pl.graph.draw import (
+    ROWS,
+    Bend,
+    add_bent_weights,
+    add_draw,
+    add_draw_within,
+    add_limits,
+    add_log_softmax,
+    add_plain_draw,
+    add_shifted,
+    add_weights,
+    add_without_boundary,
+)
+from makemore_pl.graph.forms import FoldedWeights, add_all_logits, add_network
+from makemore_pl.runtime.metadata import Form
+
+Tables = tuple[Value, Value, Value]
+"""Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the
+next context when the boundary is drawn, int64 (R,), to which the id drawn is added."""
+Column = Callable[[GraphBuilder], Value]
+"""Adds the nodes for the column that is drawn: int64 (S,), or () where it is the same for all."""
+Step = Callable[[GraphBuilder, Value, Value, Column], tuple[Value, Value, Value]]
+"""(graph, states (S, ...), uniforms float32 (S, 1), column) -> ids drawn int64 (S,), states after them, and
+what leads to the draws' log p, (S,)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The graph's inputs, and what follows from them.
+
+    Attributes:
+        weights, form: the network.
+        bend: temperature, top-k, top-p.
+        uniforms: float32 (n + 1, W), padded with -1.
+        n: int64 (1,).
+        context: int64 (1, T), before the first draw; `row`: its number, int64 (1,).
+        short: int64 (), how many draws of a name may not end it: min_length - p; may be negative.
+    """
+
+    weights: FoldedWeights
+    form: Form
+    bend: Bend
+    uniforms: Value
+    n: Value
+    context: Value
+    row: Value
+    short: Value
+
+
+def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
+    """The tables for `bent` draws, or for the plain model's: from constants alone if the form is `table`."""
+    v = request.weights.vocab_size
+    scores = g.cast(add_all_logits(g, request.weights, request.form, request.uniforms), np.float64)  # (R, V)
+
+    def limits(g: GraphBuilder, scores: Value) -> Value:
+        weights = (
+            add_bent_weights(g, scores, request.bend) if bent else add_weights(g, add_shifted(g, scores)[0])
+        )
+        return add_limits(g, weights, v)
+
+    def both(g: GraphBuilder) -> Sequence[Value]:
+        without = add_without_boundary(g, scores, v, np.ones((1, 1), dtype=np.bool_))
+        return [g.Concat(limits(g, scores), limits(g, without), axis=0)]
+
+    if bent:
+        some_short = g.Greater(request.short, np.int64(0))
+        table = g.choose(some_short, both, lambda g: [limits(g, scores)])[0]
+    else:
+        table = both(g)[0]
+    # From constants alone; in the loop a look-up costs less than an integer remainder.
+    r = np.int64(request.weights.n_contexts)
+    shifted = g.Mod(g.Mul(g.Range(np.int64(0), r, np.int64(1)), np.int64(v)), r)  # (R,)
+    return table, g.Reshape(add_log_softmax(g, scores), np.array([-1])), shifted
+
+
+def has_limits(g: GraphBuilder, request: Request) -> Value:
+    """bool (): the request suits `add_few_by_limits`, which knows only plain draws and one short one."""
+    return g.And(request.bend.is_off(g), g.LessOrEqual(request.short, np.int64(1)))
+
+
+def first_row(g: GraphBuilder, request: Request) -> Value:
+    """Where the first draw looks up its limits, int64 (1,).
+
+    A number less R counts from the end of a table: there lie the limits without boundary, and the same log p
+    and next context as before. That one's number is right again, so this does for one short draw.
+    """
+    some_short = g.Clip(request.short, np.int64(0), np.int64(1))
+    return g.Sub(request.row, g.Mul(some_short, np.int64(request.weights.n_contexts)))
+
+
+def transitions_of(g: GraphBuilder, request: Request, rows: Value, ids: Value) -> Value:
+    """Where log p of drawing `ids` after the contexts `rows` stands."""
+    return g.Add(g.Mul(rows, np.int64(request.weights.vocab_size)), ids)
+
+
+def step_by_limits(
+    request: Request, limits: Value, following: Value, many: bool, several_short: bool
+) -> Step:
+    """A state is the context's number, and that leads to log p: see `transitions_of`."""
+    v, r = request.weights.vocab_size, np.int64(request.weights.n_contexts)
+
+    def step(g: GraphBuilder, rows: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
+        if several_short:
+            short = g.Less(column(g), request.short)  # (S,)
+            rows = g.Sub(rows, g.Where(short, r, np.int64(0)))  # see first_row
+        drawn = add_draw_within(g, g.Gather(limits, rows), uniforms, v, many)  # (S, V) -> (S,)
+        return drawn, g.Add(g.GatherElements(following, rows), drawn), rows
+
+    return step
+
+
+def context_of_each(g: GraphBuilder, request: Request) -> Value:
+    """The first context for every name, (1, T) -> (n + 1, T)."""
+    return g.Expand(request.context, g.Concat(g.Shape(request.uniforms, start=0, end=1), ROWS, axis=0))
+
+
+def step_by_rows(g: GraphBuilder, request: Request) -> Step:
+    """A state is the context, (S, T). Gives log p itself, float64."""
+    weights, v = request.weights, request.weights.vocab_size
+    is_plain = request.bend.is_off(g)
+    some_short = g.Greater(request.short, np.int64(0))
+
+    def step(g: GraphBuilder, contexts: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
+        logits = g.cast(add_network(g, weights, request.form, contexts), np.float64)  # (S, T) -> (S, V)
+        short = g.Reshape(g.Less(column(g), request.short), np.array([-1, 1]))  # (S, 1) or (1, 1)
+        scores = g.choose(
+            some_short, lambda g: [add_without_boundary(g, logits, v, short)], lambda g: [logits]
+        )[0]
+
+        def bent(g: GraphBuilder) -> Sequence[Value]:
+            drawn = add_draw(g, add_bent_weights(g, scores, request.bend), uniforms, v)[0]  # (S, V) -> (S,)
+            log_p = g.GatherElements(add_log_softmax(g, logits), g.Unsqueeze(drawn, ROWS), axis=1)  # (S, 1)
+            return [drawn, g.Squeeze(log_p, ROWS)]
+
+        drawn, log_p = g.choose(
+            is_plain, lambda g: add_plain_draw(g, logits, scores, short, uniforms, v), bent
+        )
+        older = g.Slice(contexts, np.array([1]), np.array([weights.block_size]), ROWS)  # (S, T-1)
+        return drawn, g.Concat(older, g.Unsqueeze(drawn, ROWS), axis=1), log_p
+
+    return step

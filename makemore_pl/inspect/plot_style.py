@@ -1,0 +1,148 @@
+"""How this project's pictures look: one palette, panels, axes, numbers and legends."""
+
+import io
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from makemore_pl.files import write_output
+
+if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, RULE, TINT = "#23272e", "#6e7681", "#d9dde2", "#e9f0f2"
+COOL, WARM = "#1f6f8b", "#c9702b"
+"""The palette: text, secondary text, lines, surfaces; and two colours, which layers run between from first to
+last."""
+WIDE, NARROW = 7.2, 3.6
+"""Width of a picture on a page, and of one for a telephone, in inches."""
+LINE, LEGEND_OFFSET = 0.19, 0.48
+"""Height of one line of a legend, and from the axis down to the first, in inches."""
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def layer_colours(n: int) -> list[str]:
+    """Colours of n layers, from cool to warm."""
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+    ramp = LinearSegmentedColormap.from_list("depth", [COOL, "#8a6d9c", WARM])
+    return [to_hex(ramp(i / max(1, n - 1))) for i in range(n)]
+
+
+def style(width: float = WIDE) -> AbstractContextManager[None]:
+    """Matplotlib's settings for pictures of one width; they are drawn and saved inside it."""
+    from matplotlib import rc_context
+
+    return rc_context(
+        {
+            "figure.figsize": (width, width),  # pictures choose their own height
+            "figure.constrained_layout.hspace": 0.08,  # a title does not touch the legend above it
+            "axes.edgecolor": RULE,
+            "axes.labelcolor": MUTED,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlecolor": INK,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 9.5,
+            "font.size": 8.5,
+            "grid.color": RULE,
+            "legend.frameon": False,
+            "legend.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": MUTED,
+            "xtick.labelsize": 8,
+            "ytick.color": MUTED,
+            "ytick.labelsize": 8,
+            "xtick.major.size": 0,
+            "ytick.major.size": 0,
+            "xtick.minor.size": 0,
+            "ytick.minor.size": 0,
+        }
+    )
+
+
+def panels_of(n: int, height: float, stacked: bool = False) -> tuple["Figure", list["Axes"]]:
+    """A figure of n panels, which needs no display.
+
+    Args:
+        n: how many.
+        height: of the figure while they stand side by side.
+        stacked: one above the other even on a wide page.
+    """
+    from matplotlib.figure import Figure
+
+    if _is_narrow() and not stacked:
+        stacked, height = True, n * height
+    rows, columns = (n, 1) if stacked else (1, n)
+    figure = Figure(figsize=(_width(), height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def save_png(figure: "Figure", file: Path) -> None:
+    """Write a picture on white, whole or not at all; the folders it lies in are made.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, facecolor="white", format="png")
+    write_output(file, content.getvalue())
+
+
+def _width() -> float:
+    from matplotlib import rcParams
+
+    return float(rcParams["figure.figsize"][0])
+
+
+def _is_narrow() -> bool:
+    return _width() < WIDE
+
+
+def step_axis(axes: "Axes") -> None:
+    """The horizontal axis counts optimiser steps."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def log_axis(axes: "Axes", values: Sequence[float]) -> None:
+    """The vertical axis is logarithmic, with a margin around these values and ticks that suit their range."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    positive = [value for value in values if value > 0] or [1.0]
+    axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)
+    decades = math.log10(max(positive) / min(positive))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,)))
+    # Over less than a decade Matplotlib puts ticks between the locator's: 1.5, 2, 2.5.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value, 2)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def scientific(value: float, digits: int = 1) -> str:
+    """A number as print has it, to so many decimals: 0.02 or 30 as they are, else 8.4×10⁻⁵ or 10⁻⁵."""
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.{digits + 1}g}".replace("-", "−")
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if float(mantissa) == 1 else f"{float(mantissa):g}×{power}".replace("-", "−")
+
+
+def legend_below(axes: "Axes", columns: int = 1) -> None:
+    """A legend under the axis label, whatever the axes' height; of at most 2 columns where it is narrow."""
+    from matplotlib.transforms import ScaledTranslation
+
+    assert axes.figure is not None
+    below = axes.transAxes + ScaledTranslation(0, -LEGEND_OFFSET, axes.figure.dpi_scale_trans)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=below,
+        borderaxespad=0,
+        borderpad=0,
+        handlelength=1.2,
+        ncols=min(columns, 2) if _is_narrow() else columns,
+    )

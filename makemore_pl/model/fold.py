@@ -1,0 +1,136 @@
+"""Folding BatchNorm into the Linear before it: the same function with fewer operations.
+
+In eval mode, BatchNorm is an affine map with constants, y = (x - mean) / √(var + eps) · gamma + beta,
+so a Linear x = W h + b and the BatchNorm after it are one Linear again (Ioffe & Szegedy 2015, §3.2):
+
+    scale = gamma / √(var + eps)        W' = scale · W        b' = (b - mean) · scale + beta
+"""
+
+import copy
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import (
+    _BatchNorm,
+)  # the base of BatchNorm1d, SyncBatchNorm and Lightning's own
+
+from makemore_pl.errors import FoldError
+from makemore_pl.model.network import BatchNormMLP
+
+
+def fold_weights(
+    weight: Tensor,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one Linear that does the work of a Linear and a BatchNorm after it.
+
+    Args:
+        weight: (fan_out, fan_in), any floating dtype, as all the others.
+        bias: (fan_out,), or None for zero.
+        mean, variance: running statistics, (fan_out,).
+        eps: BatchNorm's.
+        gamma, beta: BatchNorm's gain and bias, (fan_out,), or None for 1 and 0.
+
+    Returns:
+        weight (fan_out, fan_in) and bias (fan_out,) in float64.
+    """
+    scale = (variance.double() + eps).rsqrt()
+    if gamma is not None:
+        scale = scale * gamma.double()
+    shift = -mean.double() if bias is None else bias.double() - mean.double()
+    folded_bias = shift * scale
+    if beta is not None:
+        folded_bias = folded_bias + beta.double()
+    return weight.double() * scale[:, None], folded_bias
+
+
+@torch.no_grad()
+def fold_layers(layers: nn.Sequential) -> nn.Sequential:
+    """A float64 copy of `layers` with each BatchNorm folded into the Linear before it, and no Dropout.
+
+    Args:
+        layers: in eval mode; left untouched.
+
+    Raises:
+        FoldError: not in eval mode, or a BatchNorm that cannot be folded; the message says which and why.
+    """
+    if layers.training:
+        raise FoldError("folding needs the running statistics of eval mode; call .eval() first")
+    folded: OrderedDict[str, nn.Module] = OrderedDict()
+    previous = ""  # name of the layer before, "" at the start
+    for name, layer in layers.named_children():
+        if isinstance(layer, nn.Dropout):
+            continue  # the identity in eval mode
+        if isinstance(layer, _BatchNorm):
+            linear = _linear_before(name, layer, previous, folded.get(previous))
+            assert layer.running_mean is not None  # _linear_before has seen to it
+            assert layer.running_var is not None
+            weight, bias = fold_weights(
+                linear.weight,
+                linear.bias,
+                layer.running_mean,
+                layer.running_var,
+                layer.eps,
+                layer.weight,
+                layer.bias,
+            )
+            folded[previous] = _linear(weight, bias)
+        else:
+            folded[name] = copy.deepcopy(layer).double()
+            previous = name
+    return nn.Sequential(folded).eval()
+
+
+def fold(model: BatchNormMLP) -> BatchNormMLP:
+    """A float64 copy of `model` without BatchNorm that computes the same logits in eval mode.
+
+    Cast it to float32 with `.float()` afterwards; the algebra is done before.
+
+    Raises:
+        FoldError: see `fold_layers`.
+    """
+    folded = copy.copy(model)
+    folded._modules = {"layers": fold_layers(model.layers)}
+    return folded.eval()
+
+
+def _linear_before(name: str, norm: _BatchNorm, previous: str, layer: nn.Module | None) -> nn.Linear:
+    """The Linear that `norm` can be folded into.
+
+    Raises:
+        FoldError: there is none, or `norm` is not a constant affine map of its outputs.
+    """
+    kind = type(norm).__name__
+    if not isinstance(layer, nn.Linear):
+        before = f"{previous} ({type(layer).__name__})" if layer is not None else "nothing"
+        raise FoldError(
+            f"{name}: a {kind} is folded into a Linear right before it; before this one stands {before}"
+        )
+    if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        raise FoldError(
+            f"{name}: a {kind} normalises over more than two dimensions; only (B, H) can be folded"
+        )
+    if norm.running_mean is None or norm.running_var is None:
+        raise FoldError(
+            f"{name}: a {kind} without running statistics depends on its batch and cannot be folded"
+        )
+    if norm.num_features != layer.out_features:
+        raise FoldError(
+            f"{name}: normalises {norm.num_features} features, {previous} has {layer.out_features}; "
+            "a BatchNorm over more than two dimensions cannot be folded"
+        )
+    return layer
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    fan_out, fan_in = weight.shape
+    linear = nn.Linear(fan_in, fan_out, dtype=weight.dtype, device=weight.device)
+    linear.weight.copy_(weight)
+    linear.bias.copy_(bias)
+    return linear

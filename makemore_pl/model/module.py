@@ -1,0 +1,227 @@
+"""`LitBatchNormMLP`: loss, optimiser, schedule and metrics around the network, nothing else."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from makemore_pl.data.batches import Batch, BatchLoader, mixed_seed
+from makemore_pl.errors import RequestError
+from makemore_pl.memory import require_memory
+from makemore_pl.model.network import BatchNormMLP
+
+DIVERGED = "training has diverged; try a lower model.lr"
+DECAY_EXAMPLES = 50_000
+"""Training examples at which the weight decay is 1; found on nine lists, see docs/recipes.md."""
+MOST_SHRINKING = 0.4
+"""The share of a weight that decay may take in one step, so that a short list still learns."""
+
+
+def default_weight_decay(n_examples: int, lr: float) -> float:
+    """Weight decay for a list of this length, at this highest learning rate.
+
+    Decay is a prior on the weights: the likelihood grows with the examples, the prior does not, and in the
+    loss, a mean over examples, its share is 1 / n_examples.
+    """
+    return min(DECAY_EXAMPLES / n_examples, MOST_SHRINKING / lr)
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """Share of the highest learning rate: a half cosine up from 1/25, another one down to 0 (Smith 2018).
+
+    Args:
+        progress: share of all steps that are done; from 1 on the rate is 0.
+        warmup: share of the steps on which the rate rises.
+    """
+    if progress < warmup:
+        return 1 - 0.96 * (1 + math.cos(math.pi * progress / warmup)) / 2
+    return (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
+
+
+class LitBatchNormMLP(L.LightningModule):
+    """Trains a `BatchNormMLP` by next-character cross-entropy with AdamW and a one-cycle learning rate.
+
+    Args:
+        vocab_size: V; on the command line it comes from the data.
+        block_size: T; on the command line it comes from the data.
+        n_examples: training examples, which set the weight decay; on the command line it comes from the data.
+        lr: highest learning rate of the cycle.
+        warmup: share of the steps on which the rate rises to its highest; it falls on the others.
+        weight_decay: AdamW's, on weight matrices; biases and BatchNorm are left alone. By default 50,000
+            divided by the number of training examples, at most 0.4 / lr.
+        beta2: share that AdamW keeps, in each step, of its mean of squared gradients. PyTorch's 0.999 would
+            average over a whole run of some hundred steps; in one of thousands it is right.
+        label_smoothing: share of the target spread evenly over all characters, in training only.
+        network: the other arguments of `BatchNormMLP`.
+
+    Raises:
+        RequestError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        n_examples: int = 200_000,
+        lr: float = 0.04,
+        warmup: float = 0.4,
+        weight_decay: float | None = None,
+        beta2: float = 0.95,
+        label_smoothing: float = 0.0,
+        **network: Any,
+    ) -> None:
+        super().__init__()
+        if not lr > 0:
+            raise RequestError(f"model.lr must be above 0, not {lr}")
+        if not 0 < warmup < 1:
+            raise RequestError(f"model.warmup must be above 0 and below 1, not {warmup}")
+        if n_examples < 1:
+            raise RequestError(f"model.n_examples must be at least 1, not {n_examples}")
+        if weight_decay is not None and not weight_decay >= 0:
+            raise RequestError(f"model.weight_decay must be at least 0, not {weight_decay}")
+        if not 0 <= beta2 < 1:
+            raise RequestError(f"model.beta2 must be at least 0 and below 1, not {beta2}")
+        if not 0 <= label_smoothing < 1:
+            raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+        self.save_hyperparameters()
+        self._noise_seed = torch.initial_seed()
+        self.lr = lr
+        self.warmup = warmup
+        self.weight_decay = default_weight_decay(n_examples, lr) if weight_decay is None else weight_decay
+        self.betas = (0.9, beta2)
+        self.label_smoothing = label_smoothing
+        self.net = BatchNormMLP(vocab_size, block_size, **network)
+        # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
+        # it would be left out, and the mean of the rest look like a result.
+        self.val_nll = MeanMetric(nan_strategy="error")
+        self.test_nll = MeanMetric(nan_strategy="error")
+        for metric in (self.val_nll, self.test_nll):
+            metric.set_dtype(torch.float64)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the name of each hook that it calls here, 50 times a step; PyTorch would look
+        # each time whether a parameter, a buffer or a module is being set.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """context int64 (B, T) -> logits (B, V)."""
+        logits: Tensor = self.net(context)
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Called by Lightning, before a checkpoint is loaded."""
+        self._noise_seed = torch.initial_seed()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["noise_seed"] = self._noise_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._noise_seed = int(checkpoint.get("noise_seed", self._noise_seed))
+
+    def on_train_start(self) -> None:
+        """Raises RequestError, on all ranks alike, for batches on which BatchNorm cannot train."""
+        loader = self.trainer.train_dataloader
+        has_norm = any(isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm) for layer in self.net.modules())
+        if has_norm and isinstance(loader, BatchLoader) and loader.smallest < 2:
+            share = " for each rank" if self.trainer.world_size > 1 else ""
+            raise RequestError(
+                f"BatchNorm cannot train on a batch of {loader.smallest} contexts{share}; "
+                "choose a larger data.batch_size, or model.batch_norm false"
+            )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout's noise depends on seed, step and rank alone: ranks draw their own, and a run that is
+        # stopped and gone on with repeats it, whatever else has drawn random numbers in between.
+        if self.hparams.get("dropout"):
+            step = self.trainer.fit_loop.total_batch_idx
+            torch.manual_seed(mixed_seed(self._noise_seed, step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if batch_idx == 0:
+            self._require_memory(len(batch), training=True)
+        log_probs = self.net(batch.contexts).log_softmax(dim=1)  # (B, V)
+        loss = batch.nll(log_probs) / batch.mean_weight
+        if self.label_smoothing:
+            uniform = -(log_probs.mean(dim=1)[batch.rows] * batch.weights).sum() / batch.mean_weight
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
+        if self._is_logged_step():
+            self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, batch_idx, self.val_nll)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_figures("val", self.val_nll)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, batch_idx, self.test_nll)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_figures("test", self.test_nll)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log-probabilities of the next character in nats, (B, V)."""
+        log_probs: Tensor = self.net(batch.contexts).log_softmax(dim=1)
+        return log_probs
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        vectors = [p for p in self.parameters() if p.ndim == 1]
+        groups = [
+            {"params": matrices, "weight_decay": self.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        # Fused: one kernel for all parameters, on the CPU as on the GPU.
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
+        # Not OneCycleLR: its length is part of its state, so that training could not go on for longer.
+        total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: one_cycle(step / total_steps, self.warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _is_logged_step(self) -> bool:
+        """Whether Lightning will write this step. On all others `self.log` would be paid for nothing."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        return every > 0 and (self.global_step + 1) % every == 0
+
+    def _evaluate(self, batch: Batch, batch_idx: int, nll: MeanMetric) -> None:
+        if batch_idx == 0:
+            self._require_memory(len(batch), training=False)
+        if not len(batch):  # this rank's share of less than one context for each
+            return
+        n_examples = batch.weights.double().sum()
+        mean = batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples
+        try:
+            nll.update(mean, n_examples)
+        except RuntimeError as error:  # that it is not a number
+            raise RequestError(f"the NLL is {mean:g}: {DIVERGED}") from error
+
+    def _require_memory(self, batch: int, *, training: bool) -> None:
+        """Estimate what a step takes: ids, activations, their gradients; and AdamW's state with gradients."""
+        net = self.net
+        kept = 6 * net.n_layers if training else 3  # tensors (B, H) alive at a time
+        each = 8 * net.block_size * (1 + net.n_embd) + 4 * kept * net.n_hidden + 16 * net.vocab_size
+        n_parameters = net.n_parameters if training else 0
+        require_memory(
+            batch * each + 12 * n_parameters,
+            f"a step: {batch:,} examples × {each:,} bytes + {n_parameters:,} parameters × 12 bytes",
+        )
+
+    def _log_figures(self, stage: str, metric: MeanMetric) -> None:
+        nll = metric.compute()
+        metric.reset()
+        if not nll.isfinite():
+            raise RequestError(f"the NLL is {nll:g}: {DIVERGED}")
+        # compute() has summed over the ranks: all have the same figures, so that syncing changes nothing.
+        self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
+        self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
+        self.log(f"{stage}/bits_per_char", nll / math.log(2), sync_dist=True)

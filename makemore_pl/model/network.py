@@ -1,0 +1,134 @@
+"""`BatchNormMLP`: the network itself, a plain `nn.Module`.
+
+Notation: B batch, T block_size, C n_embd, H n_hidden, V vocab_size.
+"""
+
+from collections import OrderedDict
+
+from torch import Generator, Tensor, nn
+
+from makemore_pl.errors import RequestError
+from makemore_pl.memory import require_memory
+from makemore_pl.model.initialisation import Scheme, initialise
+
+LAYER_BYTES = 16 << 10
+"""What a hidden layer takes besides its weights: some Python objects."""
+
+
+class BatchNormMLP(nn.Module):
+    """Next-character logits from the last T characters (Bengio et al. 2003, with BatchNorm).
+
+    Embedding → Flatten → [Linear → BatchNorm1d → Tanh (→ Dropout)] × n_layers → Linear (→ BatchNorm1d).
+    A Linear before a BatchNorm has no bias: the BatchNorm would subtract it.
+
+    Args:
+        vocab_size: V, ids 0 … V-1, 0 being the boundary.
+        block_size: T.
+        n_embd: C, width of a character's embedding.
+        n_hidden: H, width of each hidden layer.
+        n_layers: number of hidden layers.
+        batch_norm: put a BatchNorm after each hidden Linear.
+        norm_output: put one after the output Linear, too.
+        momentum: share of a new batch in BatchNorm's running statistics.
+        dropout: share of hidden activations zeroed in training.
+        init: scheme of the initial weights, see `initialisation.py`.
+        hidden_gain: numerator of the scheme `kaiming`. Before a BatchNorm it changes no output, only how fast
+            the weights turn: 0.5 trains best there. Without BatchNorm, tanh needs 5/3.
+        output_gain: standard deviation of the output weights at the start, or the output BatchNorm's gain:
+            small, so that the first predictions are about uniform and the first loss is ln V.
+        init_seed: seed of the initial weights; None: PyTorch's global generator.
+
+    Raises:
+        RequestError: a size, share or seed out of its range.
+        MemoryLimitError: sizes that make more weights than there is memory for.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        n_embd: int = 10,
+        n_hidden: int = 200,
+        n_layers: int = 1,
+        batch_norm: bool = True,
+        norm_output: bool = False,
+        momentum: float = 0.1,
+        dropout: float = 0.0,
+        init: Scheme = "kaiming",
+        hidden_gain: float = 0.5,
+        output_gain: float | None = 0.01,
+        init_seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, size in (
+            ("vocab_size", vocab_size),
+            ("block_size", block_size),
+            ("n_embd", n_embd),
+            ("n_hidden", n_hidden),
+            ("n_layers", n_layers),
+        ):
+            if size < 1:
+                raise RequestError(f"model.{name} must be at least 1, not {size}")
+        _require_memory(vocab_size, block_size, n_embd, n_hidden, n_layers)
+        if not 0 <= dropout < 1:
+            raise RequestError(f"model.dropout must be at least 0 and below 1, not {dropout}")
+        if not 0 < momentum <= 1:
+            raise RequestError(f"model.momentum must be above 0 and at most 1, not {momentum}")
+        if init_seed is not None and not -(1 << 63) <= init_seed < 1 << 64:
+            raise RequestError(f"model.init_seed must fit 64 bits, not {init_seed}")
+        self.vocab_size = vocab_size
+        self.block_size = block_size
+        self.n_embd = n_embd
+        self.n_hidden = n_hidden
+        self.n_layers = n_layers
+
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["embedding"] = nn.Embedding(vocab_size, n_embd)  # (B, T) -> (B, T, C)
+        layers["flatten"] = nn.Flatten()  # (B, T, C) -> (B, T*C)
+        fan_in = block_size * n_embd
+        for i in range(1, n_layers + 1):
+            layers[f"linear_{i}"] = nn.Linear(fan_in, n_hidden, bias=not batch_norm)  # (B, fan_in) -> (B, H)
+            if batch_norm:
+                layers[f"norm_{i}"] = nn.BatchNorm1d(n_hidden, momentum=momentum)
+            layers[f"tanh_{i}"] = nn.Tanh()
+            if dropout:
+                layers[f"dropout_{i}"] = nn.Dropout(dropout)
+            fan_in = n_hidden
+        layers["output"] = nn.Linear(n_hidden, vocab_size, bias=not norm_output)  # (B, H) -> (B, V)
+        if norm_output:
+            layers["output_norm"] = nn.BatchNorm1d(vocab_size, momentum=momentum)
+        self.layers = nn.Sequential(layers)
+        self.init: Scheme = init
+        self.hidden_gain = hidden_gain
+        self.output_gain = output_gain
+        self.reset_parameters(None if init_seed is None else Generator().manual_seed(init_seed))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """context int64 (B, T) -> logits (B, V), in the dtype of the weights."""
+        logits: Tensor = self.layers(context)
+        return logits
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw all weights anew by the model's scheme; None: from PyTorch's global generator."""
+        initialise(
+            self.layers,
+            self.init,
+            hidden_gain=self.hidden_gain,
+            output_gain=self.output_gain,
+            generator=generator,
+        )
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters. Running statistics are not among them."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _require_memory(v: int, t: int, c: int, h: int, n_layers: int) -> None:
+    """Estimate what the weights take, with the numbers that they are drawn from."""
+    n_weights = v * c + t * c * h + (n_layers - 1) * h * h + h * v
+    require_memory(
+        8 * n_weights + LAYER_BYTES * n_layers,
+        f"model: {v:,}×{c:,} + {t:,}×{c:,}×{h:,} + {n_layers - 1:,}×{h:,}×{h:,} + {h:,}×{v:,} "
+        f"= {n_weights:,} weights × 8 bytes + {n_layers:,} layers × {LAYER_BYTES:,} bytes",
+    )

@@ -1,0 +1,343 @@
+"""The command line: help, errors of one line, exit codes, and the runtime commands' output."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import QUICK, RunCommand, assert_one_line_error
+
+from makemore_pl import __version__
+from makemore_pl.cli import COMMANDS
+from makemore_pl.commands.config_files import SHIPPED as CONFIGS
+
+
+def test_help_names_every_command(makemore: RunCommand) -> None:
+    for args in ([], ["--help"], ["-h"]):
+        result = makemore(*args)
+        assert result.code == 0
+        assert all(f"\n  {command} " in result.out for command in COMMANDS)
+    assert makemore("--version").out == f"makemore {__version__}\n"
+
+
+SAMPLE_OPTIONS = [
+    "seed",
+    "temperature",
+    "top-k",
+    "top-p",
+    "prefix",
+    "min-length",
+    "max-length",
+    "match",
+    "unique",
+    "novel",
+    "format",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(makemore: RunCommand, command: str) -> None:
+    result = makemore(command, "--help")
+    assert result.code == 0
+    assert f"makemore {command}" in result.out.replace("[options] ", "")
+    expected = {
+        "fit": [
+            "--data.path",
+            "--model.n_hidden",
+            "--trainer.max_epochs",
+            "--run",
+            "--export.form",
+            "--checkpoint.",
+        ],
+        "test": ["--ckpt_path", "--data.path"],
+        "lr-find": ["--min_lr", "--max_lr", "--steps", "--plot", "--data.path", "--model.n_hidden"],
+        "export": ["CKPT", "--output", "--form"],
+        "verify": ["MODEL.onnx", "CKPT"],
+        "report": ["CKPT", "--output", "--list", "--seed"],
+        "sample": ["-n N", *(f"--{name}" for name in SAMPLE_OPTIONS)],
+        "score": ["--sort", "--format"],
+        "info": ["--format"],
+    }
+    for option in expected.get(command, []):
+        assert option in result.out
+
+
+def test_unknown_command(makemore: RunCommand) -> None:
+    result = makemore("train")
+    assert result.code == 2
+    assert_one_line_error(result.err, "no command 'train'")
+
+
+@pytest.mark.parametrize("config", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_every_shipped_config_is_complete(makemore: RunCommand, config: str) -> None:
+    result = makemore("fit", "--config", config, "--print_config")
+    assert result.code == 0, result.err
+    parsed = yaml.safe_load(result.out)
+    for section, values in yaml.safe_load((CONFIGS / f"{config}.yaml").read_text()).items():
+        assert values.items() <= parsed[section].items()
+
+
+def test_default_config_is_the_default(makemore: RunCommand) -> None:
+    assert (
+        makemore("fit", "--print_config").out == makemore("fit", "--config", "default", "--print_config").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data.path", "missing.txt"], "missing.txt: No such file"),
+        (["--data.path", "few.txt"], "few.txt: 2 different names"),
+        (["--data.path", "latin.txt"], "latin.txt, line 2: not UTF-8"),
+        (["--model.n_hidden", "0"], "model.n_hidden must be at least 1"),
+        (["--model.n_hidden", "many"], "n_hidden"),
+        (["--model.width", "3"], "width"),
+        (["--data.block_size", "-1"], "data.block_size must be at least 1"),
+        (["--config", "none.yaml"], "none.yaml"),
+        (["--run", "a/b"], "no name for a folder"),
+        (["--trainer.accelerator", "gpu"], "gpu"),
+        (["--trainer.accelerator", "abacus"], "abacus"),
+        (["--ckpt_path", "none.ckpt"], "none.ckpt: No such file"),
+        (["--ckpt_path", "best"], "no best.ckpt under checkpoints/"),
+        (["--model.lr", "0"], "model.lr must be above 0"),
+        (["--data.path", "."], "Is a directory"),
+        (["--trainer.devices", "7", "--trainer.accelerator", "gpu"], "gpu"),
+        (["--trainer.max_epochs", "soon"], "max_epochs"),
+    ],
+)
+def test_fit_with_bad_options(
+    makemore: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("few.txt").write_text("anna\nbo\n")
+    Path("latin.txt").write_bytes("anna\nzoë\n".encode("latin-1"))
+    before = sorted(tmp_path.iterdir())
+    result = makemore("fit", *args)
+    assert result.code == 2
+    assert_one_line_error(result.err, message)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_taken_run_name_is_refused_and_replaced_only_when_asked(
+    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken = Path("checkpoints/mine")
+    taken.mkdir(parents=True)
+    (taken / "model.onnx").write_text("precious")
+    args = ("fit", "--data.path", short_list, "--run", "mine", "--export.enabled", "false", *QUICK)
+    result = makemore(*args)
+    assert result.code == 2
+    assert_one_line_error(result.err, "checkpoints/mine exists")
+    assert (taken / "model.onnx").read_text() == "precious"
+    # What cannot begin replaces nothing.
+    assert makemore(*args, "--overwrite", "true", "--trainer.accelerator", "abacus").code == 2
+    assert (taken / "model.onnx").read_text() == "precious"
+    assert makemore(*args, "--overwrite", "true").code == 0
+    assert [path.name for path in taken.parent.iterdir()] == ["mine"]
+    assert not (taken / "model.onnx").exists()
+    assert (taken / "best.ckpt").exists()
+
+
+def test_commands_without_a_checkpoint(
+    makemore: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = makemore("test")
+    assert result.code == 2
+    assert_one_line_error(result.err, "--ckpt_path is needed")
+    for command in ("sample", "score", "info"):
+        result = makemore(command)
+        assert result.code == 2
+        assert_one_line_error(result.err, "no export found under checkpoints/")
+
+
+def test_verify_exit_codes(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    good = makemore("verify", run_folder / "model.onnx", run_folder / "best.ckpt")
+    assert good.code == 0
+    assert "verified on all" in good.out
+    content = torch.load(run_folder / "best.ckpt", weights_only=True)
+    content["state_dict"]["net.layers.output.weight"][2, 2] += 1e-3
+    torch.save(content, tmp_path / "other.ckpt")
+    bad = makemore("verify", run_folder / "model.onnx", tmp_path / "other.ckpt")
+    assert bad.code == 1
+    assert_one_line_error(bad.err, "is not the trained model")
+    missing = makemore("verify", run_folder / "model.onnx")
+    assert missing.code == 2
+
+
+def test_export_to_a_folder(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
+    result = makemore("export", run_folder / "best.ckpt", "-o", tmp_path / "out")
+    assert result.code == 0
+    assert "verified on all" in result.out
+    assert (tmp_path / "out" / "model.onnx").is_file()
+    result = makemore("export", run_folder / "best.ckpt", "--form", "spiral")
+    assert result.code == 2
+    assert_one_line_error(result.err, "spiral")
+
+
+def test_sample_formats_agree(makemore: RunCommand, run_folder: Path) -> None:
+    args = ("sample", run_folder, "-n", 7, "--seed", 1)
+    text = makemore(*args).out.splitlines()
+    rows = json.loads(makemore(*args, "--format", "json").out)
+    table = list(csv.DictReader(io.StringIO(makemore(*args, "--format", "csv").out)))
+    assert len(text) == 7
+    assert [row["name"] for row in rows] == text == [row["name"] for row in table]
+    assert [row["log_prob"] for row in rows] == [float(row["log_prob"]) for row in table]
+    assert json.loads(makemore("sample", run_folder, "-n", 0, "--format", "json").out) == []
+
+
+def test_sample_finds_the_newest_export(
+    makemore: RunCommand, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_folder.parents[1])
+    assert makemore("sample", "--seed", 1).out == makemore("sample", run_folder, "--seed", 1).out
+
+
+def test_sample_novel_and_shortfall(
+    makemore: RunCommand, run_folder: Path, short_list: Path, tmp_path: Path
+) -> None:
+    result = makemore("sample", run_folder, "--seed", 1, "-n", 50, "--novel", short_list, "--unique")
+    assert result.code == 0
+    assert not set(result.out.split()) & set(short_list.read_text().split())
+    short = makemore("sample", run_folder, "-n", 3, "--temperature", 0, "--unique")
+    assert short.code == 1
+    assert len(short.out.splitlines()) == 1
+    assert_one_line_error(short.err, "found 1 of 3 names")
+    missing = makemore("sample", run_folder, "--novel", tmp_path / "none.txt")
+    assert missing.code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--temperature", "-1"], "temperature must be"),
+        (["--temperature", "warm"], "--temperature"),
+        (["--top-p", "2"], "top-p must be"),
+        (["-n", "-5"], "at least 0"),
+        (["--prefix", "Ω"], "does not know 'Ω'"),
+        (["--match", "("], "no regular expression"),
+        (["--colour"], "--colour"),
+        (["--format", "xml"], "xml"),
+    ],
+)
+def test_sample_with_bad_options(
+    makemore: RunCommand, run_folder: Path, args: list[str], message: str
+) -> None:
+    result = makemore("sample", run_folder, *args)
+    assert result.code == 2
+    assert result.out == ""
+    assert_one_line_error(result.err, message)
+
+
+def test_score(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("emma\nxqzj\nzoë\nava\n", encoding="utf-8")
+    rows = json.loads(makemore("score", run_folder, names, "--format", "json").out)
+    assert [row["name"] for row in rows] == ["emma", "xqzj", "zoë", "ava"]
+    assert rows[2]["log_prob"] is None
+    assert rows[2]["unknown"] == "ë"
+    ranked = json.loads(makemore("score", run_folder, names, "--format", "json", "--sort").out)
+    assert [row["name"] for row in ranked][:2] == ["zoë", "xqzj"]
+    text = makemore("score", run_folder, names).out
+    assert "(unknown: ë)" in text
+    assert len(text.splitlines()) == 5
+
+
+def test_score_from_standard_input(run_folder: Path) -> None:
+    command = [sys.executable, "-m", "makemore_pl", "score", str(run_folder), "-", "--format", "csv"]
+    done = subprocess.run(command, input="emma\n\n  zoë \nava\n".encode(), capture_output=True)
+    assert done.returncode == 0
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [(row["name"], row["unknown"]) for row in rows] == [("emma", ""), ("zoë", "ë"), ("ava", "")]
+    bad = subprocess.run(command, input=b"emma\n\xff\n", capture_output=True)
+    assert bad.returncode == 2
+    assert_one_line_error(bad.stderr.decode(), "standard input: not UTF-8")
+
+
+def test_a_reader_that_leaves_is_no_error(run_folder: Path) -> None:
+    command = f"{sys.executable} -m makemore_pl sample {run_folder} -n 100000 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_info(makemore: RunCommand, run_folder: Path) -> None:
+    shown = makemore("info", run_folder / "model.onnx").out
+    assert "context:     3 characters" in shown
+    assert "verified:    on all" in shown
+    content = json.loads(makemore("info", run_folder, "--format", "json").out)
+    assert content["block_size"] == 3
+    assert content["verification"]["exhaustive"]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("> /dev/full", 2, "No space left on device"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("2>&- --temperature -1", 2, ""),
+        ("<&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(run_folder: Path, redirection: str, code: int, message: str) -> None:
+    command = f"{sys.executable} -m makemore_pl sample {run_folder} -n 5 {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code
+    if message:
+        assert_one_line_error(done.stderr, message)
+    else:
+        assert done.stderr == ""
+
+
+def test_closed_standard_input_is_an_error(run_folder: Path) -> None:
+    command = f"{sys.executable} -m makemore_pl score {run_folder} - <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert_one_line_error(done.stderr, "standard input is closed")
+
+
+def test_what_is_put_aside_is_no_run(
+    makemore: RunCommand, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run_folder, Path("checkpoints/.old.replaced"))
+    assert_one_line_error(makemore("sample").err, "no export found under checkpoints/")
+    assert_one_line_error(makemore("test", "--ckpt_path", "best").err, "no best.ckpt under checkpoints/")
+    assert_one_line_error(makemore("fit", "--run", ".old.replaced").err, "no name for a folder")
+
+
+SPIN_COUNT_WHEN_PYTORCH_IS_LOADED = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"))
+
+sys.meta_path.insert(0, Watch())
+from makemore_pl.cli import main
+main(["export", "--help"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_waiting_threads_sleep_unless_the_user_has_settled_it(
+    variables: dict[str, str], expected: str
+) -> None:
+    command = [sys.executable, "-c", SPIN_COUNT_WHEN_PYTORCH_IS_LOADED]
+    settled = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in settled}
+    done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == expected

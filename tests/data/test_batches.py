@@ -1,0 +1,140 @@
+from collections.abc import Iterable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from makemore_pl.data import batches as batches_module
+from makemore_pl.data.batches import Batch, BatchLoader, windows
+from makemore_pl.data.corpus import encode_names
+from makemore_pl.vocabulary import Vocabulary
+
+
+def loader(n: int, batch_size: int, **options: int) -> BatchLoader:
+    """Over one long name whose ids are 1 … n-1, and its boundary: every example can be told by its target."""
+    return BatchLoader(torch.arange(1, n + 1, dtype=torch.int32) % n, 1, batch_size, **options)
+
+
+def targets_of(batches: Iterable[Batch]) -> list[int]:
+    return torch.cat([batch.targets for batch in batches]).tolist()
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretches as in a list of many millions, in one of a thousand."""
+    monkeypatch.setattr(batches_module, "STRETCH", 100)
+
+
+def test_windows_of_more_characters_than_a_byte_holds() -> None:
+    many = "".join(chr(0x4E00 + i) for i in range(300))
+    vocabulary, stream = encode_names([[many, "一二"]])
+    found = windows(torch.from_numpy(stream), torch.arange(len(stream)), 2)
+    expected = windows_one_by_one([many, "一二"], vocabulary, 2)
+    assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
+
+
+def windows_one_by_one(
+    names: list[str], vocabulary: Vocabulary, block_size: int
+) -> list[tuple[list[int], int]]:
+    """The lectures' loop."""
+    examples = []
+    for name in names:
+        context = [0] * block_size
+        for token in [*vocabulary.encode(name).tolist(), 0]:
+            examples.append((context, token))
+            context = [*context[1:], token]
+    return examples
+
+
+@given(st.lists(st.text("abcxyz.é", min_size=1, max_size=9), min_size=1, max_size=12), st.integers(1, 10))
+def test_windows_are_those_of_the_loop(names: list[str], block_size: int) -> None:
+    vocabulary, stream = encode_names([names])
+    contexts, targets = windows(torch.from_numpy(stream), torch.arange(len(stream)), block_size)
+    expected = windows_one_by_one(names, vocabulary, block_size)
+    assert contexts.tolist() == [context for context, _ in expected]
+    assert targets.tolist() == [target for _, target in expected]
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (9, 3), (1, 5), (129, 128), (1000, 64)])
+def test_every_example_once_in_batches_as_equal_as_can_be(n: int, batch_size: int) -> None:
+    batches = list(loader(n, batch_size, seed=1))
+    sizes = [len(batch) for batch in batches]
+    assert len(batches) == len(loader(n, batch_size))
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(targets_of(batches)) == list(range(n))
+    for batch in batches:
+        assert torch.equal(batch.contexts[batch.rows, 0], (batch.targets - 1) % n)
+        assert batch.weights.tolist() == [1.0] * len(batch)
+    assert sum(batch.mean_weight for batch in batches) == pytest.approx(n)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("n", [6, 99, 100, 1000, 1001])
+def test_every_example_once_when_gathered_bit_by_bit(n: int) -> None:
+    targets = targets_of(loader(n, 9, seed=1))
+    assert sorted(targets) == list(range(n))
+    assert targets != sorted(targets)
+    if n > 200:  # stretches are not in the list's order
+        stretches = [sorted(targets[i : i + 100])[0] for i in range(0, 1000, 100)]
+        assert stretches != sorted(stretches)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_share_each_global_batch(world_size: int) -> None:
+    ranks = [list(loader(1000, 64, seed=7, rank=r, world_size=world_size)) for r in range(world_size)]
+    whole = list(loader(1000, 64, seed=7))
+    for step, expected in enumerate(whole):
+        together = [batches[step] for batches in ranks]
+        assert torch.equal(torch.cat([batch.contexts for batch in together]), expected.contexts)
+        assert targets_of(together) == expected.targets.tolist()
+        assert sum(batch.mean_weight for batch in together) == pytest.approx(expected.mean_weight)
+
+
+def test_epochs_differ_and_come_back() -> None:
+    batches = loader(100, 100, seed=3)
+    first = targets_of(batches)
+    batches.sampler.set_epoch(1)
+    second = targets_of(batches)
+    batches.sampler.set_epoch(0)
+    assert first != second
+    assert first == targets_of(batches)
+    assert first != targets_of(loader(100, 100, seed=4))
+
+
+def test_orders_are_all_equally_likely() -> None:
+    """Each of the 24 orders of 4 examples in 4,800 epochs; by chance it fails once in 70,000 times."""
+    batches = loader(4, 4, seed=0)
+    counts: dict[tuple[int, ...], int] = {}
+    for epoch in range(4800):
+        batches.sampler.set_epoch(epoch)
+        order = tuple(targets_of(batches))
+        counts[order] = counts.get(order, 0) + 1
+    assert len(counts) == 24
+    assert max(abs(count - 200) for count in counts.values()) < 5 * (200 * 23 / 24) ** 0.5
+
+
+def test_without_seed_the_order_of_the_data_is_kept() -> None:
+    assert targets_of(loader(10, 3)) == [*range(1, 10), 0]
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("stopped_after", [1, 11, 25, 119])
+def test_an_epoch_goes_on_where_it_was_stopped(stopped_after: int) -> None:
+    whole, stopped, resumed = (loader(1000, 9, seed=5) for _ in range(3))
+    for batches in (whole, stopped, resumed):
+        batches.sampler.set_epoch(2)
+    running = iter(stopped)
+    seen = [next(running) for _ in range(stopped_after)]
+    resumed.load_state_dict(stopped.state_dict())
+    expected = targets_of(whole)
+    assert targets_of([*seen, *resumed]) == expected
+    assert targets_of(resumed) == expected  # the next time from the beginning
+
+
+def test_the_state_of_one_epoch_does_not_shorten_another() -> None:
+    batches = loader(100, 10, seed=5)
+    batches.load_state_dict({"epoch": 0, "next_batch": 7})
+    batches.sampler.set_epoch(1)
+    assert len(targets_of(batches)) == 100

@@ -1,0 +1,96 @@
+"""What several test files share."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import lightning as L
+import pytest
+import torch
+
+from makemore_pl.model.network import BatchNormMLP
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
+BLOCK = re.compile(r"(?P<mark><!--[^>]*-->\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.DOTALL)
+
+
+@dataclass
+class Result:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+RunCommand = Callable[..., Result]
+
+
+QUICK = (
+    "--trainer.max_epochs",
+    "3",
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+)
+"""Options of a `fit` that takes a second."""
+
+
+def assert_one_line_error(err: str, message: str) -> None:
+    [line] = err.strip().splitlines()
+    assert line.startswith("makemore: error: ")
+    assert message in line
+
+
+def trainer(**options: object) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return L.Trainer(accelerator="cpu", enable_model_summary=False, **{**quiet, **options})  # type: ignore[arg-type]
+
+
+def load(name: str) -> ModuleType:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Reproduce:
+    """Runs the script in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.module = load("reproduce")
+        self.monkeypatch = monkeypatch
+        monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # would outlast the test
+
+    def __call__(self, *args: object) -> int:
+        """The exit code."""
+        self.monkeypatch.setattr(sys, "argv", ["reproduce.py", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            self.module.main()
+        return int(end.value.code or 0)
+
+
+def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
+    """Weights, gains and running statistics as after training: none is 0 or 1, which would hide errors."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
+                module.running_var.copy_(torch.rand(module.num_features, generator=generator) * 3 + 0.1)
+                if module.affine:
+                    module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
+                    module.bias.copy_(torch.randn(module.num_features, generator=generator))
+    return model.eval()

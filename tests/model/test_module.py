@@ -1,0 +1,143 @@
+import math
+from collections import Counter
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import trainer
+
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.errors import DataError, RequestError
+from makemore_pl.model.module import LitBatchNormMLP, default_weight_decay, one_cycle
+from makemore_pl.runs.length import STEPS
+
+
+@pytest.fixture
+def data(short_list: Path) -> NamesDataModule:
+    return NamesDataModule(str(short_list), batch_size=128, eval_batch_size=100)
+
+
+def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule) -> None:
+    L.seed_everything(1)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter = trainer(max_epochs=8)
+    fitter.fit(module, datamodule=data)
+    [figures] = fitter.test(module, datamodule=data, verbose=False)
+
+    contexts, targets = data.examples("test")
+    assert len(targets) % 100  # the last batch is not full: means of batch means would be wrong
+    with torch.no_grad():
+        expected = F.cross_entropy(module.net.eval()(contexts).double(), targets).item()
+    assert figures["test/nll"] == pytest.approx(expected, abs=1e-6)
+    assert figures["test/perplexity"] == pytest.approx(math.exp(expected), rel=1e-6)
+    assert figures["test/bits_per_char"] == pytest.approx(expected / math.log(2), rel=1e-6)
+    assert figures["test/nll"] < math.log(data.vocab_size) - 0.4
+
+
+def test_same_seed_same_weights(data: NamesDataModule) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        L.seed_everything(seed)
+        module = LitBatchNormMLP(data.vocab_size, data.block_size)
+        trainer(max_epochs=1).fit(module, datamodule=data)
+        return module.net.layers.output.weight.detach()
+
+    first = weights(1)
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2))
+
+
+def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, 3, weight_decay=0.5)
+    fitter = trainer(max_epochs=1, limit_train_batches=1)
+    fitter.fit(module, datamodule=data)
+    decays = {
+        p.ndim: group["weight_decay"] for group in fitter.optimizers[0].param_groups for p in group["params"]
+    }
+    assert decays == {1: 0.0, 2: 0.5}
+
+
+def test_short_lists_are_decayed_more() -> None:
+    assert default_weight_decay(200_000, lr=0.04) == 0.25
+    assert default_weight_decay(20_000, lr=0.04) == 2.5
+    # However short: no step takes more than two fifths of a weight.
+    assert default_weight_decay(100, lr=0.04) == pytest.approx(0.4 / 0.04)
+    assert default_weight_decay(100, lr=2.0) == pytest.approx(0.4 / 2)
+    assert LitBatchNormMLP(27, 3, n_examples=20_000).weight_decay == 2.5
+    assert LitBatchNormMLP(27, 3, n_examples=20_000, weight_decay=0.0).weight_decay == 0
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_batches_come_from_the_shuffled_training_split(short_list: Path, merge: bool) -> None:
+    data = NamesDataModule(str(short_list), batch_size=128, merge=merge)
+    contexts, targets = data.examples("train")
+    expected = Counter(map(tuple, torch.cat([contexts, targets[:, None]], dim=1).tolist()))
+    found: Counter[tuple[int, ...]] = Counter()
+    for batch in data.train_dataloader():
+        pairs = torch.cat([batch.contexts[batch.rows], batch.targets[:, None]], dim=1)
+        for pair, weight in zip(map(tuple, pairs.tolist()), batch.weights.tolist(), strict=True):
+            found[pair] += weight
+    assert found.keys() == expected.keys()
+    assert all(found[pair] == pytest.approx(expected[pair]) for pair in expected)
+
+
+def test_predictions_are_log_probabilities_of_each_test_example(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size).eval()
+    batches = list(data.predict_dataloader())
+    assert torch.equal(torch.cat([batch.contexts for batch in batches]), data.examples("test")[0])
+    log_probs = module.predict_step(batches[0], 0)
+    assert torch.allclose(log_probs.exp().sum(dim=1), torch.ones(len(log_probs)), atol=1e-5)
+
+
+def test_label_smoothing_is_that_of_cross_entropy(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, label_smoothing=0.2, batch_norm=False)
+    contexts, targets = data.examples("train")
+    expected = F.cross_entropy(module(contexts), targets, label_smoothing=0.2).item()
+    module._trainer = trainer(log_every_n_steps=0)
+    losses = [module.training_step(batch, 0) * batch.mean_weight for batch in data.train_dataloader()]
+    assert sum(losses).item() / len(targets) == pytest.approx(expected, rel=1e-5)
+
+
+def test_learning_rate_goes_up_and_down_to_zero() -> None:
+    rates = [one_cycle(step / 100, warmup=0.4) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates[40] == 1 == max(rates)
+    assert rates[:41] == sorted(rates[:41])
+    assert rates[40:] == sorted(rates[40:], reverse=True)
+    assert rates[100] == one_cycle(1.5, warmup=0.4) == 0
+
+
+def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(short_list: Path) -> None:
+    data = NamesDataModule(str(short_list), batch_size=1)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    with pytest.raises(RequestError, match=r"larger data\.batch_size"):
+        trainer(max_steps=1).fit(module, datamodule=data)
+    without = LitBatchNormMLP(data.vocab_size, data.block_size, batch_norm=False)
+    trainer(max_steps=1, limit_val_batches=0).fit(without, datamodule=data)
+
+
+@pytest.mark.parametrize(
+    "options", [{"lr": 0.0}, {"warmup": 1.0}, {"label_smoothing": 1.0}, {"n_examples": 0}, {"beta2": 1.0}]
+)
+def test_bad_arguments_are_named(options: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match=next(iter(options))):
+        LitBatchNormMLP(27, 3, **options)
+
+
+@pytest.mark.parametrize("options", [{"block_size": 0}, {"batch_size": -1}, {"eval_batch_size": 0}])
+def test_bad_sizes_are_named(short_list: Path, options: dict[str, int]) -> None:
+    with pytest.raises(DataError, match=next(iter(options))):
+        NamesDataModule(str(short_list), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.makemore
+def test_default_recipe_reaches_the_lectures_figure(makemore_names: list[str]) -> None:
+    """Dev NLL of S4's network on the lectures' split; their 200,000 steps gave 2.105."""
+    L.seed_everything(42)
+    data = NamesDataModule("makemore", dedupe=False)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter = trainer(max_steps=STEPS, max_epochs=-1)
+    fitter.fit(module, datamodule=data)
+    assert module.net.n_parameters == 12_097
+    assert fitter.callback_metrics["val/nll"].item() <= 2.105

@@ -1,0 +1,97 @@
+"""The runtime half stands on its own: NumPy and ONNX Runtime, nothing of the training half."""
+
+import ast
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+PACKAGE = ROOT / "makemore_pl"
+TRAINING_PACKAGES = {
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "jsonargparse",
+    "onnx",
+    "onnxscript",
+    "rich",
+    "yaml",
+}
+
+
+def imported_modules(code: str) -> set[str]:
+    """Top-level names of all modules loaded by `code`, in a fresh interpreter."""
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {line.partition(".")[0] for line in done.stderr.split()}
+
+
+@pytest.mark.parametrize("command", ["sample", "score", "info"])
+def test_runtime_commands_never_import_the_training_half(run_folder: Path, command: str) -> None:
+    names = run_folder / "config.yaml" if command == "score" else ""
+    code = (
+        "from makemore_pl.cli import main\n"
+        f"try: main([a for a in ['{command}', '{run_folder}', '{names}'] if a])\n"
+        "except SystemExit as end: assert end.code == 0, end.code"
+    )
+    modules = imported_modules(code)
+    assert "onnxruntime" in modules
+    assert not modules & TRAINING_PACKAGES
+
+
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    assert not imported_modules("import makemore_pl") & (TRAINING_PACKAGES | {"numpy", "onnxruntime"})
+
+
+def test_runtime_sources_import_nothing_of_the_training_half() -> None:
+    for file in [*PACKAGE.glob("*.py"), *(PACKAGE / "runtime").glob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {module.partition(".")[0] for module in modules} & TRAINING_PACKAGES, file
+
+
+@pytest.fixture(scope="module")
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the project and no extra."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT]
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    return python
+
+
+def test_bare_installation_samples_and_brings_only_what_it_imports(
+    bare_environment: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    makemore = bare_environment.parent / "makemore"
+
+    def run(*args: object) -> subprocess.CompletedProcess[str]:
+        command = [str(makemore), *map(str, args)]
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}
+        )
+
+    result = run("sample", run_folder / "model.onnx", "-n", 20, "--seed", 1)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 20
+    assert run("info", run_folder).returncode == 0
+
+    listing = subprocess.run(
+        [bare_environment, "-m", "pip", "list", "--format", "freeze"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    installed = {line.partition("==")[0].lower().replace("_", "-") for line in listing.stdout.split()}
+    assert {"numpy", "onnxruntime", "makemore-pl"} <= installed
+    assert not installed & {"torch", "lightning", "onnx", "jsonargparse", "rich", "matplotlib"}
+
+    result = run("fit")
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith("pip install 'makemore-pl[train]'")

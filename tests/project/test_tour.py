@@ -1,0 +1,74 @@
+"""The guided tour, walked in short form: every block of the page, with few steps and examples."""
+
+import re
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import BLOCK, ROOT, Reproduce, RunCommand
+
+from makemore_pl.studies import s6_to_s8 as opened
+from makemore_pl.studies.recipes import lecture_examples
+
+DOCS = ROOT / "docs"
+TOUR = (DOCS / "tour.md").read_text(encoding="utf-8")
+SHORT_FIT = (
+    *("--trainer.max_epochs", "1"),
+    *("--trainer.limit_train_batches", "20"),
+    *("--trainer.accelerator", "cpu"),
+    *("--trainer.enable_progress_bar", "false"),
+)
+
+
+def test_every_block_runs(
+    makemore: RunCommand, makemore_names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reproduce = Reproduce(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    examples = lecture_examples()
+    few = {**examples, "train": examples["dev"], "all": examples["dev"]}
+    monkeypatch.setattr(reproduce.module, "lecture_examples", lambda: few)
+    monkeypatch.setattr(opened, "inference_seconds", partial(opened.inference_seconds, rounds=1))
+    namespace: dict[str, Any] = {}  # the page's Python goes on from block to block
+    systems: set[str] = set()
+    for block in BLOCK.finditer(TOUR):
+        if block["language"] == "python":
+            exec(compile(block["code"], "tour.md", "exec"), namespace)
+            continue
+        for line in block["code"].splitlines():
+            program, *args = shlex.split(line)
+            if program == "makemore":
+                if args[0] == "fit":
+                    args += SHORT_FIT
+                    if "tour" not in args:  # only that run's export is used later on the page
+                        args += ["--export.enabled", "false"]
+                result = makemore(*args)
+                assert result.code == 0, f"{line}\n{result.err}"
+            else:
+                assert [program, args[0]] == ["python", "scripts/reproduce.py"], line
+                assert reproduce(*args[1:], "--max-steps", 5) == 0, line
+                systems.update(args[2:])
+    assert systems == {f"S{number}" for number in range(1, 9)}
+    assert namespace["table"].numel() == 27**4
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors
+
+
+def test_commands_of_the_systems_page_are_understood(makemore: RunCommand, makemore_names: list[str]) -> None:
+    for block in BLOCK.finditer((DOCS / "seeds.md").read_text(encoding="utf-8")):
+        for line in block["code"].splitlines():
+            result = makemore(*shlex.split(line)[1:], "--print_config")
+            assert result.code == 0, f"{line}\n{result.err}"

@@ -1,0 +1,259 @@
+"""Processes and threads at the same time: no mixed files, no deadlock, no wrong names."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from helpers import QUICK, ROOT, RunCommand, assert_one_line_error
+
+from makemore_pl import Sampler, Scorer
+from makemore_pl.export import export as export_module
+from makemore_pl.export.export import export_checkpoint
+from makemore_pl.runs.locks import HeldError, hold
+from makemore_pl.runs.run_folder import claim_run, hold_run
+
+FILES = ("model.onnx", "sampler.onnx", "verification.json")
+SECONDS = 120
+"""Long enough for any machine; reached only by a deadlock."""
+
+
+def start(*args: object, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "makemore_pl", *map(str, args)]
+    root = str(ROOT)
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=SECONDS)
+    return process.returncode, out, err
+
+
+def test_two_fits_of_one_name(makemore: RunCommand, short_list: Path, tmp_path: Path) -> None:
+    """One trains, the other says why it does not."""
+    quick = (*QUICK, "--export.enabled", "false", "--trainer.max_epochs", "1")
+    args = ("fit", "--data.path", short_list, "--run", "same", "--overwrite", "true", *quick)
+    processes = [start(*args, folder=tmp_path) for _ in range(2)]
+    ends = [finish(process) for process in processes]
+    assert 0 in [code for code, _, _ in ends]
+    for code, _, err in ends:  # the second may have come after the first had ended, and replaced it
+        assert code in (0, 2)
+        if code == 2:
+            assert_one_line_error(err, "checkpoints/same: another process is at work there")
+    runs = tmp_path / "checkpoints"
+    assert [path.name for path in runs.iterdir()] == ["same"]  # no locks, nothing put aside
+    rows = (runs / "same" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3  # of one run: the head, an epoch, and the test
+    assert makemore("export", runs / "same" / "best.ckpt").code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_runs_without_a_name_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight processes claim ten runs each, all at once."""
+    monkeypatch.chdir(tmp_path)
+    context = multiprocessing.get_context("fork")
+    results, together = context.Queue(), context.Barrier(8)
+
+    def claim() -> None:
+        together.wait(SECONDS)
+        with ExitStack() as held:
+            results.put([claim_run(held, None, "list").name for _ in range(10)])
+            together.wait(SECONDS)
+
+    children = [context.Process(target=claim) for _ in range(8)]
+    for process in children:
+        process.start()
+    names = [name for _ in children for name in results.get(timeout=SECONDS)]
+    for process in children:
+        process.join(SECONDS)
+    assert len(set(names)) == len(names) == 80
+    assert {path.name for path in Path("checkpoints").iterdir()} == set(names)
+
+
+def test_a_run_at_work_is_not_overwritten_or_gone_on_with(
+    makemore: RunCommand, run_folder: Path, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("checkpoints/mine")
+    shutil.copytree(run_folder, folder)
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    options = ("--data.path", short_list, "--run", "mine", *QUICK)
+    with ExitStack() as held:
+        hold_run(held, folder)
+        for args in (("--overwrite", "true"), ("--ckpt_path", "last")):
+            result = makemore("fit", *options, *args)
+            assert result.code == 2
+            assert_one_line_error(result.err, "checkpoints/mine: another process is at work there")
+        assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+    assert makemore("fit", *options, "--overwrite", "true", "--export.enabled", "false").code == 0
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed leaves a lock file, but no lock."""
+    code = (
+        "from contextlib import ExitStack; from pathlib import Path; import os, signal\n"
+        "from makemore_pl.runs.run_folder import claim_run\n"
+        "held = ExitStack(); claim_run(held, 'mine', 'list')\n"
+        "print('held', flush=True); input()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HeldError), ExitStack() as held:
+        claim_run(held, "mine", "list", overwrite=True)
+    with ExitStack() as held:  # a run without a name takes another number
+        assert claim_run(held, None, "mine").name == "mine-2"
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    assert Path("checkpoints/.mine.lock").exists()
+    with ExitStack() as held:
+        claim_run(held, "mine", "list", overwrite=True)
+    assert not Path("checkpoints/.mine.lock").exists()
+
+
+def test_locks_hand_over_without_two_holders(tmp_path: Path) -> None:
+    """Sixteen threads, twenty-five turns each on one lock whose file comes and goes: never two at a time."""
+    inside = most = turns = 0
+    counting = threading.Lock()
+
+    def take_turns(_: int) -> None:
+        nonlocal inside, most, turns
+        for _ in range(25):
+            with hold(tmp_path / ".lock", wait=-1, what=tmp_path):
+                with counting:
+                    inside += 1
+                    most = max(most, inside)
+                    turns += 1
+                with counting:
+                    inside -= 1
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(take_turns, range(16)))
+    assert (most, turns) == (1, 400)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_two_exports_into_one_folder(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four processes, ten rounds: after each, the files are all of one export."""
+    out = tmp_path / "out"
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(5)
+    replace = Path.replace
+
+    def slowly(file: Path, target: Path) -> Path:
+        time.sleep(0.001)  # long enough for another export to come between
+        return replace(file, target)
+
+    def export_again_and_again(writer: int) -> None:
+        def write(work: Path, *_: object) -> None:
+            for name in FILES:
+                (work / name).write_text(str(writer))
+
+        monkeypatch.setattr(export_module, "_write", write)
+        monkeypatch.setattr(Path, "replace", slowly)
+        for _ in range(10):
+            together.wait(SECONDS)
+            export_checkpoint(run_folder / "best.ckpt", out)
+            together.wait(SECONDS)
+
+    children = [context.Process(target=export_again_and_again, args=(i,)) for i in range(4)]
+    for process in children:
+        process.start()
+    for _ in range(10):
+        together.wait(SECONDS)
+        together.wait(SECONDS)
+        assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+        assert len({(out / name).read_text() for name in FILES}) == 1
+    for process in children:
+        process.join(SECONDS)
+        assert process.exitcode == 0
+
+
+def test_an_export_while_others_read(run_folder: Path, tmp_path: Path) -> None:
+    """Readers see the old file or the new one, never a part of one."""
+    for name in (*FILES, "best.ckpt"):
+        shutil.copy(run_folder / name, tmp_path)
+    expected = Sampler(tmp_path).sample(50, seed=1)
+    done = threading.Event()
+
+    def read_until_done(reader: Callable[[], object]) -> int:
+        reads = 0
+        while not done.is_set() or reads == 0:
+            assert reader() == expected
+            reads += 1
+            time.sleep(0.01)
+        return reads
+
+    readers = [
+        lambda: Sampler(tmp_path, prepare=False).sample(50, seed=1),
+        lambda: Sampler(tmp_path / "model.onnx").sample(50, seed=1),
+    ]
+    old = (tmp_path / "sampler.onnx").stat().st_ino
+    with ThreadPoolExecutor(2) as pool:
+        counts = [pool.submit(read_until_done, reader) for reader in readers]
+        try:
+            export_checkpoint(tmp_path / "best.ckpt", form="fused")
+        finally:
+            done.set()
+        assert all(count.result(timeout=SECONDS) > 0 for count in counts)
+    assert (tmp_path / "sampler.onnx").stat().st_ino != old
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_after_use(run_folder: Path) -> None:
+    """Sampler and Scorer opened and used, then forked: the children's names and scores are the parent's."""
+    sampler, scorer = Sampler(run_folder), Scorer(run_folder)
+    names = sampler.sample(3_000, seed=1)  # enough for threads
+    scores = scorer.score(names[:50])
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+
+    def child() -> None:
+        same = sampler.sample(3_000, seed=1) == names and scorer.score(names[:50]) == scores
+        results.put(same and Sampler(run_folder).sample(3_000, seed=1) == names)
+
+    children = [context.Process(target=child) for _ in range(4)]
+    for process in children:
+        process.start()
+    assert [results.get(timeout=SECONDS) for _ in children] == [True] * 4
+    for process in children:
+        process.join(SECONDS)
+        assert process.exitcode == 0
+
+
+def test_one_scorer_in_many_threads(run_folder: Path) -> None:
+    scorer = Scorer(run_folder)
+    sampler = Sampler(run_folder)
+    lists = [sampler.sample(200, seed=seed) for seed in range(16)]
+    alone = [scorer.score(names) for names in lists]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(scorer.score, lists)) == alone
