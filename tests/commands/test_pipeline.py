@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
         result = makemore("fit", "--data.path", short_list, *QUICK)
         signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
     assert result.code == 130
-    assert "; go on with: makemore fit " in result.err
+    assert "; resume with: makemore fit " in result.err
     result = makemore("fit", *shlex.split(result.err.rpartition("makemore fit")[2]))
     assert result.code == 0, result.err
     assert len([row for row in read_metrics(Path("checkpoints/short")) if row["val/nll"]]) == 3
