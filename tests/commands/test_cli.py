@@ -16,6 +16,8 @@ from helpers import QUICK, RunCommand, assert_one_line_error
 from makemore_pl import __version__
 from makemore_pl.cli import COMMANDS
 from makemore_pl.commands.config_files import SHIPPED as CONFIGS
+from makemore_pl.commands.names_io import read_lines
+from makemore_pl.errors import DataError
 
 
 def test_help_names_every_command(makemore: RunCommand) -> None:
@@ -24,21 +26,6 @@ def test_help_names_every_command(makemore: RunCommand) -> None:
         assert result.code == 0
         assert all(f"\n  {command} " in result.out for command in COMMANDS)
     assert makemore("--version").out == f"makemore {__version__}\n"
-
-
-SAMPLE_OPTIONS = [
-    "seed",
-    "temperature",
-    "top-k",
-    "top-p",
-    "prefix",
-    "min-length",
-    "max-length",
-    "match",
-    "unique",
-    "novel",
-    "format",
-]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -60,7 +47,7 @@ def test_help_of_every_command(makemore: RunCommand, command: str) -> None:
         "export": ["CKPT", "--output", "--form"],
         "verify": ["MODEL.onnx", "CKPT"],
         "report": ["CKPT", "--output", "--list", "--seed"],
-        "sample": ["-n N", *(f"--{name}" for name in SAMPLE_OPTIONS)],
+        "sample": ["-n N", "--top-k TOP_K", "--match REGEX", "--unique", "--novel FILE", "--format"],
         "score": ["--sort", "--format"],
         "info": ["--format"],
     }
@@ -261,6 +248,13 @@ def test_score_from_standard_input(run_folder: Path) -> None:
     bad = subprocess.run(command, input=b"emma\n\xff\n", capture_output=True)
     assert bad.returncode == 2
     assert_one_line_error(bad.stderr.decode(), "standard input: not UTF-8")
+
+
+def test_lines_without_an_end_are_refused() -> None:
+    names = list(read_lines(io.StringIO("emma\n" + "a" * 10_000 + "\nava"), "names"))
+    assert [len(name) for name in names] == [4, 10_000, 3]
+    with pytest.raises(DataError, match="names, line 2: more than 10,000 characters"):
+        list(read_lines(io.StringIO("emma\n" + "a" * 10_001), "names"))
 
 
 def test_a_reader_that_leaves_is_no_error(run_folder: Path) -> None:
