@@ -1,7 +1,4 @@
-"""The two kinds of exported file behind one method, `generate`: uniform draws in, names out.
-
-Both are safe to call from many threads: a session keeps no state.
-"""
+"""The two kinds of exported file behind one method, `generate`: uniform draws in, names out."""
 
 import math
 import os
@@ -12,13 +9,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
-from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo
-from makemore_pl.runtime.session import Signature, expect_signature, open_session, run_session
+from makemore_pl.runtime.metadata import ModelInfo
+from makemore_pl.runtime.session import OnnxFile, Signature
 
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
@@ -45,22 +41,22 @@ Names: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 class NextCharacterModel:
     """An open `model.onnx`: logits of the next character. Names are drawn step by step with NumPy."""
 
-    def __init__(self, session: ort.InferenceSession, info: ModelInfo, path: Path) -> None:
+    def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
         self._vocab_size = len(info.vocabulary)
-        inputs: Signature = {"context": ("tensor(int64)", [None, info.block_size])}
-        outputs: Signature = {"logits": ("tensor(float)", [None, self._vocab_size])}
-        expect_signature(session, path, inputs, outputs)
+        file.expect_signature(
+            {"context": ("tensor(int64)", [None, info.block_size])},
+            {"logits": ("tensor(float)", [None, self._vocab_size])},
+        )
         self.info = info
-        self._session = session
-        self._path = path
+        self._file = file
         self._codepoints = info.vocabulary.token_codepoints
         self.entries_per_name = self._vocab_size + info.block_size  # of NumPy's matrices, for each name
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, T) -> logits float32 (n, V)."""
-        [logits] = run_session(self._session, self._path, ["logits"], {"context": context})
+        [logits] = self._file.compute(["logits"], {"context": context})
         if logits.shape != (len(context), self._vocab_size):
-            raise ModelFileError(f"{self._path}: damaged (its logits have the shape {logits.shape})")
+            raise ModelFileError(f"{self._file.path}: damaged (its logits have the shape {logits.shape})")
         return logits
 
     def generate(self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
@@ -75,25 +71,25 @@ class NextCharacterModel:
             Code points int32 (n, length), 0 after the end, and log_prob float32 (n,).
         """
         tokens, log_prob = sample_stepwise(self.next_logits, self.info.block_size, uniforms, prefix, decoding)
-        return _expect_names((self._codepoints[tokens], log_prob), len(uniforms), self._path)
+        return _expect_names((self._codepoints[tokens], log_prob), len(uniforms), self._file.path)
 
 
 class GraphSampler:
     """An open `sampler.onnx`: the whole loop inside the graph. One call makes all names."""
 
-    def __init__(self, session: ort.InferenceSession, info: ModelInfo, path: Path) -> None:
-        expect_signature(session, path, SAMPLER_INPUTS, SAMPLER_OUTPUTS)
-        self.entries_per_name = 1
+    entries_per_name = 1
+
+    def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
+        file.expect_signature(SAMPLER_INPUTS, SAMPLER_OUTPUTS)
         self.info = info
-        self._session = session
-        self._path = path
+        self._file = file
 
     def generate(self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
         """Draw n names; see `NextCharacterModel.generate`."""
 
         def run(part: NDArray[np.float32]) -> Names:
             codepoints, log_prob = self._run("codepoints", part, prefix, decoding)
-            return _expect_names((codepoints, log_prob), len(part), self._path)
+            return _expect_names((codepoints, log_prob), len(part), self._file.path)
 
         n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
         if n_parts <= 1:
@@ -113,7 +109,7 @@ class GraphSampler:
     def _run(
         self, output: str, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> list[NDArray[Any]]:
-        feeds: dict[str, NDArray[Any]] = {
+        inputs: dict[str, NDArray[Any]] = {
             "uniforms": uniforms,
             "prefix": prefix,
             "temperature": np.array(decoding.temperature, dtype=np.float32),
@@ -121,13 +117,11 @@ class GraphSampler:
             "top_p": np.array(decoding.top_p, dtype=np.float32),
             "min_length": np.array(decoding.min_length, dtype=np.int64),
         }
-        return run_session(self._session, self._path, [output, "log_prob"], feeds)
+        return self._file.compute([output, "log_prob"], inputs)
 
 
 def _join(parts: Sequence[Names]) -> Names:
     """The parts of one request, each as wide as its own longest name, one below the other."""
-    if len(parts) == 1:
-        return parts[0]
     longest = max(codepoints.shape[1] for codepoints, _ in parts)
     joined = np.zeros((sum(len(codepoints) for codepoints, _ in parts), longest), dtype=np.int32)
     start = 0
@@ -159,22 +153,10 @@ def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphS
     Raises:
         ModelFileError: missing, damaged, or not one of ours.
     """
-    session = open_session(path, prepare)
+    file = OnnxFile(path, prepare)
     try:
-        info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
-        is_sampler = any(node.name == "uniforms" for node in session.get_inputs())
-        return GraphSampler(session, info, path) if is_sampler else NextCharacterModel(session, info, path)
+        info = ModelInfo.from_metadata(file.session.get_modelmeta().custom_metadata_map, path)
+        is_sampler = any(node.name == "uniforms" for node in file.session.get_inputs())
+        return GraphSampler(file, info) if is_sampler else NextCharacterModel(file, info)
     except UnicodeDecodeError as error:  # in names that ONNX Runtime itself accepts
         raise ModelFileError(f"{path}: damaged (a name is not UTF-8: {error.reason})") from error
-
-
-def open_next_character_model(path: Path) -> NextCharacterModel:
-    """Open a `model.onnx`.
-
-    Raises:
-        ModelFileError: missing, damaged, not one of ours, or a sampler.
-    """
-    engine = open_engine(path)
-    if not isinstance(engine, NextCharacterModel):
-        raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
-    return engine

@@ -27,39 +27,24 @@ _PREFIX = "makemore."  # our keys in the file's metadata_props, apart from other
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Metadata of one export. A file's `metadata_props` hold each value as JSON.
+    """Metadata of one export. A file's `metadata_props` hold each value as JSON."""
 
-    Attributes:
-        characters: the vocabulary without the boundary, sorted.
-        block_size: context length T, in characters.
-        n_embd: embedding width C.
-        n_hidden: hidden width H.
-        n_layers: number of hidden layers.
-        n_parameters: trainable parameters of the trained model.
-        form: how the network is stored: mlp, fused or table.
-        longest_name: length of the longest name of the training list, in characters.
-        list_name: name of the training list.
-        list_sha256: SHA-256 of the training list's bytes, hexadecimal.
-        export_id: the same in all files of one export, different between exports of other weights.
-        versions: versions of the libraries that wrote the file.
-        verification: summary of the proof that this file equals the trained model.
-        format_version: version of this layout.
-    """
-
-    characters: str
-    block_size: int
-    n_embd: int
-    n_hidden: int
-    n_layers: int
-    n_parameters: int
-    form: str
-    longest_name: int
+    characters: str  # the vocabulary without the boundary, sorted
+    block_size: int  # context length T, in characters
+    n_embd: int  # embedding width C
+    n_hidden: int  # hidden width H
+    n_layers: int  # number of hidden layers
+    n_parameters: int  # trainable parameters of the trained model
+    form: str  # how the network is stored: mlp, fused or table
+    longest_name: int  # characters of the longest name of the training list
     list_name: str
-    list_sha256: str
-    export_id: str
-    versions: dict[str, str] = field(default_factory=dict)
-    verification: dict[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    list_sha256: str  # of the training list's bytes, hexadecimal
+    export_id: str  # the same in all files of one export, another for other weights
+    versions: dict[str, str] = field(default_factory=dict)  # of the libraries that wrote the file
+    verification: dict[str, Any] = field(
+        default_factory=dict
+    )  # summary of the proof that it is the trained model
+    format_version: int = FORMAT_VERSION  # of this layout
 
     @property
     def vocabulary(self) -> Vocabulary:

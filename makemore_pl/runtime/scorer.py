@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import log_softmax
-from makemore_pl.runtime.engines import open_next_character_model
+from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, find_model
 from makemore_pl.vocabulary import BOUNDARY
 
@@ -21,18 +21,11 @@ LOGITS_PER_CALL = 1 << 22
 
 @dataclass(frozen=True)
 class Score:
-    """How likely one name is.
-
-    Attributes:
-        name: the name.
-        log_prob: log-likelihood in nats, of all characters and the end of the name; None if it has a
-            character that the model does not know.
-        unknown: those characters, for the message; empty if there are none.
-    """
+    """How likely one name is."""
 
     name: str
-    log_prob: float | None
-    unknown: str = ""
+    log_prob: float | None  # nats, of all characters and the end of the name; None if a character is unknown
+    unknown: str = ""  # the characters that the model does not know
 
     @property
     def per_character(self) -> float | None:
@@ -59,9 +52,12 @@ class Scorer:
 
     def __init__(self, model: Path | str | None = None) -> None:
         path = find_model(model, MODEL_FILE)
-        self._model = open_next_character_model(path)
+        opened = open_engine(path)
+        if not isinstance(opened, NextCharacterModel):
+            raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
+        self._model = opened
         self._path = path.absolute()
-        self.info = self._model.info
+        self.info = opened.info
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._path,)

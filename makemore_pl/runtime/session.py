@@ -41,8 +41,8 @@ def session_options(prepare: bool = True) -> ort.SessionOptions:
     return options
 
 
-def open_session(path: Path, prepare: bool = True) -> ort.InferenceSession:
-    """Load an ONNX file into ONNX Runtime on the CPU.
+class OnnxFile:
+    """An ONNX file, loaded into ONNX Runtime on the CPU. It keeps no state: many threads may call it.
 
     Args:
         path: the file.
@@ -52,21 +52,59 @@ def open_session(path: Path, prepare: bool = True) -> ort.InferenceSession:
         ModelFileError: the file is missing, too large, no valid model, or has data in another file.
         MemoryLimitError: the file would take too much memory.
     """
-    size = file_size(path, ModelFileError)
-    if size > MAX_FILE_BYTES:
-        raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}") from error
-    expect_data_inside(content, path)
-    try:
-        # Without the fallback, which tries the same once more and says so on standard output.
-        return ort.InferenceSession(
-            content, session_options(prepare), providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as error:  # ONNX Runtime raises many unrelated types
-        raise _as_ours(path, "not a readable ONNX model", error) from error
+
+    def __init__(self, path: Path, prepare: bool = True) -> None:
+        size = file_size(path, ModelFileError)
+        if size > MAX_FILE_BYTES:
+            raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{path}: {error.strerror}") from error
+        expect_data_inside(content, path)
+        self.path = path
+        try:
+            # Without the fallback, which tries the same once more and says so on standard output.
+            self.session = ort.InferenceSession(
+                content, session_options(prepare), providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+        except Exception as error:  # ONNX Runtime raises many unrelated types
+            raise self._as_ours("not a readable ONNX model", error) from error
+
+    def expect_signature(self, inputs: Signature, outputs: Signature) -> None:
+        """Check names, types and shapes of the file's inputs and outputs.
+
+        Raises:
+            ModelFileError: the file has others.
+        """
+        for kind, expected, nodes in (
+            ("inputs", inputs, self.session.get_inputs()),
+            ("outputs", outputs, self.session.get_outputs()),
+        ):
+            found = {n.name: (n.type, [d if isinstance(d, int) else None for d in n.shape]) for n in nodes}
+            if found != expected:
+                raise ModelFileError(f"{self.path}: expected {kind} {expected}, found {found}")
+
+    def compute(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute some of the outputs.
+
+        Raises:
+            ModelFileError: the file's graph fails, as no graph of this project does.
+            MemoryLimitError: it would take too much memory.
+        """
+        try:
+            results: list[NDArray[Any]] = self.session.run(outputs, inputs)
+        except Exception as error:  # ONNX Runtime raises many unrelated types
+            raise self._as_ours("cannot be computed", error) from error
+        return results
+
+    def _as_ours(self, what: str, error: Exception) -> MakemoreError:
+        """ONNX Runtime's error as one of ours. It has no type of its own for memory that was refused."""
+        text = str(error)
+        if any(sign in text for sign in ("bad_alloc", "bad allocation", "Failed to allocate memory")):
+            return MemoryLimitError(f"{self.path}: {out_of_memory()}")
+        lines = text.strip().splitlines()
+        return ModelFileError(f"{self.path}: {what} ({lines[0][:200] if lines else type(error).__name__})")
 
 
 def expect_data_inside(content: bytes, path: Path) -> None:
@@ -82,45 +120,3 @@ def expect_data_inside(content: bytes, path: Path) -> None:
     # 8 in one byte, or in several that end with 0. Our metadata, which is JSON, has no such bytes.
     if re.search(rb"[\x08\x00]location", content):
         raise ModelFileError(f"{path}: not exported by makemore (it has data in another file)")
-
-
-def run_session(
-    session: ort.InferenceSession, path: Path, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]
-) -> list[NDArray[Any]]:
-    """Compute `outputs`.
-
-    Raises:
-        ModelFileError: the file's graph fails, as no graph of this project does.
-        MemoryLimitError: it would take too much memory.
-    """
-    try:
-        results: list[NDArray[Any]] = session.run(outputs, feeds)
-    except Exception as error:  # ONNX Runtime raises many unrelated types
-        raise _as_ours(path, "cannot be computed", error) from error
-    return results
-
-
-def expect_signature(
-    session: ort.InferenceSession, path: Path, inputs: Signature, outputs: Signature
-) -> None:
-    """Check names, types and shapes of a file's inputs and outputs.
-
-    Raises:
-        ModelFileError: the file has others.
-    """
-    for kind, expected, nodes in (
-        ("inputs", inputs, session.get_inputs()),
-        ("outputs", outputs, session.get_outputs()),
-    ):
-        found = {n.name: (n.type, [d if isinstance(d, int) else None for d in n.shape]) for n in nodes}
-        if found != expected:
-            raise ModelFileError(f"{path}: expected {kind} {expected}, found {found}")
-
-
-def _as_ours(path: Path, what: str, error: Exception) -> MakemoreError:
-    """ONNX Runtime's error as one of ours. It has no type of its own for memory that it could not have."""
-    text = str(error)
-    if any(sign in text for sign in ("bad_alloc", "bad allocation", "Failed to allocate memory")):
-        return MemoryLimitError(f"{path}: {out_of_memory()}")
-    lines = text.strip().splitlines()
-    return ModelFileError(f"{path}: {what} ({lines[0][:200] if lines else type(error).__name__})")
