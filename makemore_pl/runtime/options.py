@@ -39,13 +39,16 @@ def check_limits(options: Any) -> None:
     Raises:
         RequestError: a value is out of its range.
     """
-    for f in fields(options):
-        value = getattr(options, f.name)
-        limits: dict[str, float] = {} if value is None else f.metadata["limits"]
-        for word, limit in limits.items():
-            if not FULFILS[word](value, limit):
-                expected = " and ".join(f"{a.replace('_', ' ')} {b:,}" for a, b in limits.items())
-                raise RequestError(f"{f.name.replace('_', '-')} must be {expected}, not {value}")
+    for name, word, limit in _limits(type(options)):
+        value = getattr(options, name)
+        if value is not None and not FULFILS[word](value, limit):
+            limits = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in _limits(type(options)) if n == name]
+            raise RequestError(f"{name.replace('_', '-')} must be {' and '.join(limits)}, not {value}")
+
+
+@functools.cache
+def _limits(kind: type[Any]) -> list[tuple[str, str, float]]:
+    return [(f.name, word, limit) for f in fields(kind) for word, limit in f.metadata["limits"].items()]
 
 
 def takes(

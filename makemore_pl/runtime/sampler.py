@@ -19,6 +19,8 @@ BATCH_ENTRIES = 1 << 21
 """Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
 PATIENCE = 100_000
 """Draws in a row without an accepted name after which a filtered request is given up."""
+MANY_NAMES = 100_000
+"""Fewer names fit everywhere."""
 BYTES_PER_NAME = 128
 """A name in a list, with the list's own share."""
 
@@ -69,7 +71,8 @@ class Sampler:
             TooFewNamesError: the filters let too few names through; it holds those found.
             MemoryLimitError: so many names are too many for a list; see `stream`.
         """
-        require_memory(request.n * BYTES_PER_NAME, f"{request.n:,} names of about {BYTES_PER_NAME} bytes")
+        if request.n > MANY_NAMES:
+            require_memory(request.n * BYTES_PER_NAME, f"{request.n:,} names of about {BYTES_PER_NAME} bytes")
         names = [name for batch in self._start(request) for name in batch.names]
         if len(names) < request.n:
             raise TooFewNamesError(request.n, len(names), names)

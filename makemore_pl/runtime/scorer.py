@@ -15,7 +15,7 @@ from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, find_model
 from makemore_pl.vocabulary import BOUNDARY
 
-LOGITS_PER_CALL = 1 << 22
+LOGITS_PER_CALL = 1 << 20
 """Logits, and ids of contexts, computed at a time: bounds the memory of a wide vocabulary."""
 
 
