@@ -39,15 +39,16 @@ def check_limits(options: Any) -> None:
     Raises:
         RequestError: a value is out of its range.
     """
-    for name, word, limit in _limits(type(options)):
+    all_limits = _limits(options.__class__)
+    for name, word, limit in all_limits:
         value = getattr(options, name)
         if value is not None and not FULFILS[word](value, limit):
-            limits = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in _limits(type(options)) if n == name]
-            raise RequestError(f"{name.replace('_', '-')} must be {' and '.join(limits)}, not {value}")
+            expected = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in all_limits if n == name]
+            raise RequestError(f"{name.replace('_', '-')} must be {' and '.join(expected)}, not {value}")
 
 
 @functools.cache
-def _limits(kind: type[Any]) -> list[tuple[str, str, float]]:
+def _limits(kind: Any) -> list[tuple[str, str, float]]:
     return [(f.name, word, limit) for f in fields(kind) for word, limit in f.metadata["limits"].items()]
 
 

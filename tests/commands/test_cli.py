@@ -299,7 +299,7 @@ def test_closed_standard_input_is_an_error(run_folder: Path) -> None:
     assert_one_line_error(done.stderr, "standard input is closed")
 
 
-def test_what_is_put_aside_is_no_run(
+def test_hidden_folders_are_no_runs(
     makemore: RunCommand, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -61,7 +61,7 @@ def test_log_likelihood_is_what_the_scorer_says(sampler: Sampler, run_folder: Pa
     assert [score.log_prob for score in scores] == pytest.approx(batch.log_probs, abs=1e-4)
 
 
-def test_wishes_that_cannot_be_met(sampler: Sampler) -> None:
+def test_requests_that_cannot_be_met(sampler: Sampler) -> None:
     with pytest.raises(VocabularyError, match="does not know 'ö'"):
         sampler.sample(1, prefix="ö")
     with pytest.raises(TooFewNamesError, match="found 1 of 3 names") as error:
