@@ -206,7 +206,7 @@ def expect_explained(
     uniforms = np.random.default_rng(request["seed"]).random((NAMES, steps), dtype=np.float32)[row]
     width = max(len(ours), len(theirs)) + 1
     a, b = (np.pad(vocabulary.encode(name), (0, width - len(name))) for name in (ours, theirs))
-    decoding = Decoding(*(request[key] for key in ("temperature", "top_k", "top_p", "min_length")))
+    decoding = Decoding(**{key: request[key] for key in ("temperature", "top_k", "top_p", "min_length")})
     expect_borderline(logits, config.block_size, uniforms, a, b, prefix, decoding, 2 * tolerance)
 
 
