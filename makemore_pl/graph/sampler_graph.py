@@ -162,7 +162,7 @@ def _names_in_place(
     Returns:
         names int64 (n, drawn), as long as the longest; log-likelihoods float64 (n + 1,).
     """
-    # Every draw has a place of its own, except for slots without work: all draw the boundary in the last place.
+    # Every draw has a place of its own; slots without work all draw the boundary in the last place.
     # int32 suffices for ids and takes half the memory.
     shape = g.Shape(request.uniforms)
     blank = g.Reshape(g.Expand(np.int32(0), shape), np.array([-1]))

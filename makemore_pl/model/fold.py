@@ -10,7 +10,7 @@ import copy
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from makemore_pl.errors import FoldError
 from makemore_pl.model.network import is_batch_norm
@@ -47,45 +47,21 @@ def fold(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(folded).eval()
 
 
-def fold_weights(
-    weight: Tensor,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one Linear that computes the same as a Linear and a BatchNorm after it.
-
-    Args:
-        weight: (fan_out, fan_in), any floating dtype, as all the others.
-        bias: (fan_out,), or None for zero.
-        mean, variance: running statistics, (fan_out,).
-        eps: BatchNorm's.
-        gamma, beta: BatchNorm's gain and bias, (fan_out,), or None for 1 and 0.
-
-    Returns:
-        weight (fan_out, fan_in) and bias (fan_out,) in float64.
-    """
-    scale = (variance.double() + eps).rsqrt()
-    if gamma is not None:
-        scale = scale * gamma.double()
-    shift = -mean.double() if bias is None else bias.double() - mean.double()
-    folded_bias = shift * scale
-    if beta is not None:
-        folded_bias = folded_bias + beta.double()
-    return weight.double() * scale[:, None], folded_bias
-
-
 def _folded_linear(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
+    """The one Linear that computes the same as `linear` and `norm` after it, float64."""
     assert norm.running_mean is not None  # _linear_before has checked it
     assert norm.running_var is not None
-    weight, bias = fold_weights(
-        linear.weight, linear.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    folded = nn.Linear(linear.in_features, linear.out_features, dtype=weight.dtype, device=weight.device)
-    folded.weight.copy_(weight)
+    scale = (norm.running_var.double() + norm.eps).rsqrt()  # (fan_out,)
+    shift = -norm.running_mean.double()
+    if linear.bias is not None:
+        shift = linear.bias.double() + shift
+    if norm.affine:
+        scale = scale * norm.weight.double()
+    bias = shift * scale
+    if norm.affine:
+        bias = bias + norm.bias.double()
+    folded = nn.Linear(linear.in_features, linear.out_features, dtype=torch.float64, device=bias.device)
+    folded.weight.copy_(linear.weight.double() * scale[:, None])  # (fan_out, fan_in)
     folded.bias.copy_(bias)
     return folded
 

@@ -18,9 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from makemore_pl import Sampler
 from makemore_pl.errors import ModelFileError, VerificationError
 from makemore_pl.export.export import FORMS, verify_file
-from makemore_pl.graph.forms import FoldedWeights, build_model
+from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.fold import fold
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.metadata import ModelInfo
 from makemore_pl.runtime.operators import (
@@ -247,12 +248,12 @@ def test_forged_characters_of_a_sampler_fail_verification(run_folder: Path, tmp_
         tensor.CopyFrom(numpy_helper.from_array(codepoints, tensor.name))
 
     swapped = changed(run_folder / "sampler.onnx", tmp_path / "swapped.onnx", swap)
-    with pytest.raises(VerificationError, match="stand for other characters"):
+    with pytest.raises(VerificationError, match="is not the trained model"):
         verify_file(swapped, run_folder / "best.ckpt")
     forged = changed(
         run_folder / "sampler.onnx", tmp_path / "forged.onnx", with_metadata(characters=characters.upper())
     )
-    with pytest.raises(VerificationError, match="other characters"):
+    with pytest.raises(VerificationError, match="of another model \\(characters is"):
         verify_file(forged, run_folder / "best.ckpt")
 
 
@@ -361,7 +362,7 @@ def test_any_bytes_are_surveyed_or_refused(content: bytes) -> None:
 
 def test_operators_that_are_allowed_are_those_that_are_written(run_folder: Path) -> None:
     """Not one more, not one less; and the survey sees what the package onnx sees."""
-    weights = FoldedWeights.from_model(fold(read_checkpoint(run_folder / "best.ckpt").load_model()))
+    weights = FoldedWeights.from_layers(fold(read_checkpoint(run_folder / "best.ckpt").load_model().layers))
     codepoints = Sampler(run_folder).info.vocabulary.token_codepoints
     models = [onnx.load(run_folder / "model.onnx"), *(build_model(weights, form) for form in FORMS)]
     samplers = [build_sampler(weights, form, codepoints) for form in FORMS]
