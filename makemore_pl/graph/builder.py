@@ -107,9 +107,9 @@ class GraphBuilder:
 
         Args:
             trips: int64 ().
-            condition: bool (), whether to begin.
+            condition: bool (), true to begin.
             carried: values handed from one iteration to the next, with their element types.
-            body: from (graph, iteration int64 (), carried values) to (whether to continue, carried values,
+            body: from (graph, iteration int64 (), carried values) to (true to continue, carried values,
                 values collected along a new first axis).
 
         Returns:

@@ -1,4 +1,4 @@
-"""How a character is drawn, as ONNX nodes: `runtime/decoding.py` operator by operator.
+"""The draw of a character as ONNX nodes: `runtime/decoding.py` operator by operator.
 
 All arithmetic from the logits on is in float64, as there. Notation: R rows (contexts), V vocabulary size.
 """

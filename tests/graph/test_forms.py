@@ -1,6 +1,5 @@
 """`model.onnx` in all its forms, beside NumPy and PyTorch's own exporter, and in ONNX Runtime's quantizer."""
 
-import copy
 import itertools
 import warnings
 from pathlib import Path
@@ -30,7 +29,7 @@ def folded_layers() -> nn.Sequential:
     return fold(trained_like(BatchNormMLP(11, 3, n_hidden=40, n_layers=2, output_gain=0.2)).layers)
 
 
-def to_onnx(module: nn.Module, optimize: bool = True) -> onnx.ModelProto:
+def to_onnx(module: nn.Module) -> onnx.ModelProto:
     """The file of PyTorch's own exporter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter, none about the model
@@ -42,7 +41,6 @@ def to_onnx(module: nn.Module, optimize: bool = True) -> onnx.ModelProto:
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
-            optimize=optimize,
             verbose=False,
         )
     assert program is not None
@@ -67,12 +65,6 @@ def test_form_mlp_is_what_pytorchs_exporter_writes() -> None:
         assert [value.name for value in mine] == [value.name for value in pytorchs]
         assert [value.type for value in mine] == [value.type for value in pytorchs]
     np.testing.assert_array_equal(logits_of(ours), logits_of(theirs))
-
-
-def test_there_was_something_to_fold() -> None:
-    """Both optimisers would fold a BatchNorm by themselves: off, to see it in the unfolded graph."""
-    model = trained_like(BatchNormMLP(11, 3))
-    assert "BatchNormalization" in op_types(to_onnx(copy.deepcopy(model), optimize=False))
 
 
 @pytest.mark.parametrize("form", FORMS)

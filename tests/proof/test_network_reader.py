@@ -42,13 +42,12 @@ def sampler(form: Form) -> onnx.ModelProto:
     return build_sampler(WEIGHTS, form, CODEPOINTS)
 
 
-def expect_refused(written: onnx.ModelProto, change: Callable[[onnx.ModelProto], object]) -> str:
-    """The message with which a changed copy is refused."""
+def expect_refused(written: onnx.ModelProto, change: Callable[[onnx.ModelProto], object]) -> None:
+    """A changed copy is refused."""
     stored = copy.deepcopy(written)
     change(stored)
-    with pytest.raises(VerificationError, match="file is not the trained model") as error:
+    with pytest.raises(VerificationError, match="file is not the trained model"):
         expect_same_graph(stored, written, "file")
-    return str(error.value)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -59,18 +58,6 @@ def test_the_same_graph_passes_with_other_metadata(
     stored = build(form)
     helper.set_model_props(stored, {"note": "other"})
     expect_same_graph(stored, build(form), "file")
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("part", ["0.weight", "2.weight", "2.bias", "4.weight", "6.bias"])
-@pytest.mark.parametrize("change", [1e-3, -1e-3, np.nan])
-def test_one_wrong_weight_is_found(part: str, change: float, form: Form) -> None:
-    """No compared context needs to show it."""
-    wrong = torch.nn.Sequential(*folded())
-    with torch.no_grad():
-        wrong.get_parameter(part).view(-1)[-1] += change
-    with pytest.raises(VerificationError, match="is not the trained model: by its weights"):
-        expect_same_graph(build_model(FoldedWeights.from_layers(wrong), form), model(form), "file")
 
 
 def other_last_numbers(numbers: NDArray[Any]) -> list[object]:
@@ -144,6 +131,11 @@ def own_meaning_of_an_operator(model: onnx.ModelProto) -> None:
     model.functions.append(helper.make_function("", "Tanh", ["x"], ["y"], [body], opset))
 
 
+def same_position_twice(model: onnx.ModelProto) -> None:
+    ids = [node for node in model.graph.node if node.input[0] == "context"]
+    ids[1].input[1] = ids[0].input[1]
+
+
 def hidden_in_a_branch(model: onnx.ModelProto) -> None:
     branch = first(model, "If").attribute[0].g
     branch.node[-1].op_type = "Neg"
@@ -156,6 +148,7 @@ def hidden_in_a_branch(model: onnx.ModelProto) -> None:
             [model("mlp"), model("fused")],
             [other_operator, scaled_linear, planted_detector, own_meaning_of_an_operator],
         ),
+        (model("fused"), same_position_twice),
         *((sampler(form), hidden_in_a_branch) for form in FORMS),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -166,22 +159,12 @@ def test_a_graph_that_does_anything_else_is_refused(
     expect_refused(written, change)
 
 
-def test_look_ups_of_the_wrong_position_are_refused() -> None:
-    def twice_the_same(model: onnx.ModelProto) -> None:
-        ids = [node for node in model.graph.node if node.input[0] == "context"]
-        ids[1].input[1] = ids[0].input[1]
-
-    assert "gather_" in expect_refused(model("fused"), twice_the_same)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_another_shape_is_found(form: Form) -> None:
-    """Of the network, and of the form that the metadata claims."""
-    for other in (folded(n_hidden=41), folded(block_size=2)):
-        graph = build_model(FoldedWeights.from_layers(other), form)
-        if form != "table" or other[2].in_features == 20:  # of a table, only the context changes the shape
-            with pytest.raises(VerificationError, match="its graph is another one"):
-                expect_same_graph(graph, model(form), "file")
-    for claimed in set(FORMS) - {form}:
+def test_another_form_or_size_is_found() -> None:
+    """The form that the metadata claims decides nothing."""
+    for form, claimed in itertools.permutations(FORMS, 2):
         with pytest.raises(VerificationError, match="its graph is another one"):
             expect_same_graph(model(form), model(claimed), "file")
+    for form, other in itertools.product(FORMS, (folded(n_hidden=41), folded(block_size=2))):
+        graph = build_model(FoldedWeights.from_layers(other), form)
+        with pytest.raises(VerificationError, match="file is not the trained model"):
+            expect_same_graph(graph, model(form), "file")
