@@ -46,6 +46,14 @@ class TooFewNamesError(RequestError):
         return f"found {found:,} of {wanted:,} names; many more draws brought no other that fits the request"
 
 
+class NotExactError(RequestError):
+    """A wish for which names cannot be drawn without rejecting some; the message says why."""
+
+
+class RejectionWarning(UserWarning):
+    """Names are drawn without regard to a wish, or to part of it, and rejected; the message says why."""
+
+
 class MemoryLimitError(MakemoreError):
     """Something that would take more memory than the limit allows."""
 
