@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.vocabulary import Vocabulary
+from makemore_pl.wishes.automata import DEAD, Automaton
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -104,3 +106,17 @@ def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
                     module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
                     module.bias.copy_(torch.randn(module.num_features, generator=generator))
     return model.eval()
+
+
+def accepted(automaton: Automaton, vocabulary: Vocabulary, names: list[str]) -> list[str]:
+    """The names that the automaton accepts, read id by id."""
+
+    def accepts(name: str) -> bool:
+        state = 0
+        for i in vocabulary.encode(name):
+            state = automaton.following[state, i]
+            if state == DEAD:
+                return False
+        return bool(automaton.accepts[state])
+
+    return [name for name in names if accepts(name)]

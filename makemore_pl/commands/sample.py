@@ -81,6 +81,9 @@ def _chosen(options: Namespace, kind: type[Any]) -> dict[str, Any]:
 def _say_probability(sampler: Sampler, options: Namespace) -> None:
     probability = sampler.probability(**_chosen(options, Wish))
     _say(f"wish: probability {probability:.3g}" if probability else "wish: probability below 1e-307")
+    if options.unique:
+        n_names = sampler.n_names(**_chosen(options, Wish))
+        _say(f"wish: {'more than 10^12' if n_names is None else f'{n_names:,}'} different names")
 
 
 def _say(line: str) -> None:

@@ -30,8 +30,6 @@ MANY_NAMES = 100_000
 """Fewer names fit everywhere."""
 BYTES_PER_NAME = 128
 """A name in a list, with the list's own share."""
-COUNTED = 1e12
-"""Up to so many, the different names that a wish allows are counted exactly."""
 
 
 class Batch(NamedTuple):
@@ -133,6 +131,14 @@ class Sampler:
         """
         return math.exp(self._conditional(wish).log_collision())
 
+    @takes(Wish)
+    def n_names(self, wish: Wish) -> int | None:
+        """Count the different names that can be drawn with a wish; None for more than 10^12.
+
+        Errors as `probability`.
+        """
+        return self._conditional(wish).n_names()
+
     @takes(IdRequest)
     def for_ids(self, request: IdRequest) -> list[str]:
         """Give every id a name, which depends on the model, the key, the wish and the id alone.
@@ -183,7 +189,8 @@ class Sampler:
 
     def _exact_way(self, wish: Wish, request: Request) -> Way:
         conditional = self._conditional(wish)
-        if request.unique and (n_names := round(min(conditional.n_names(), COUNTED))) < request.n:
+        n_names = conditional.n_names() if request.unique else None
+        if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
 
         def generate(uniforms: NDArray[np.float32]) -> Names:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError
 from makemore_pl.vocabulary import BOUNDARY
-from makemore_pl.wishes.automata import Automaton, explore
+from makemore_pl.wishes.automata import DEAD, Automaton, explore
 
 LogProbs: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Contexts int64 (n, T) -> log p of each id (n, V) twice: as names are drawn, and under the plain model."""
@@ -30,6 +30,8 @@ Uniforms: TypeAlias = Callable[[int, NDArray[np.int64]], NDArray[np.floating[Any
 
 MOST_TRANSITIONS = 1 << 33
 """Transitions, each for each length: half a minute."""
+COUNTED = 10**12
+"""Up to so many, names are counted."""
 ACCURACY = 1e-13
 """Of the logarithm of a chance, where chances for many lengths have become the same."""
 
@@ -70,15 +72,16 @@ class Conditional:
             plain_log_p.append(plain)
             after = contexts % places[0] * n_ids
             following = (after[:, None] + np.arange(n_ids)) * width + automaton.following[states]
-            return np.where((automaton.following[states] < 0) | np.isneginf(drawn), -1, following)
+            return np.where((automaton.following[states] == DEAD) | np.isneginf(drawn), DEAD, following)
 
         keys, self.following = explore(0, successors, n_ids, max_length)
         self._log_p = np.concatenate(log_p)  # (S, V)
         same = all(a is b for a, b in zip(log_p, plain_log_p, strict=True))
         self._plain_log_p = self._log_p if same else np.concatenate(plain_log_p)
-        # After the S states comes the end, and after it what no name comes back from: the index -1.
+        # After the S states come the end and, as the last, DEAD.
         self._end = len(keys)
-        self.following[:, BOUNDARY] = np.where(automaton.accepts[keys % width], self._end, -1)
+        may_end = automaton.accepts[keys % width] & np.isfinite(self._log_p[:, BOUNDARY])
+        self.following[:, BOUNDARY] = np.where(may_end, self._end, DEAD)
         self._reached = self._reach()
         self._log_chance = self._backwards(self._log_p)
         self.log_probability = float(self._log_chance[0][0])
@@ -87,10 +90,22 @@ class Conditional:
         """log of the probability that two names, drawn independently, are the same: of the sum of squares."""
         return float(self._backwards(2 * self._log_p)[0][0]) - 2 * self.log_probability
 
-    def n_names(self) -> float:
-        """The number of different names, to 12 digits."""
-        with np.errstate(over="ignore"):
-            return float(np.exp(self._backwards(np.where(np.isneginf(self._log_p), -np.inf, 0))[0][0]))
+    def n_names(self) -> int | None:
+        """Count the different names; None where there are more than `COUNTED`."""
+        ways = np.array([1.0])  # to get to some states, with as many characters
+        states = np.array([0])
+        n_names = 0
+        for later in self._log_chance[1:]:
+            following = self.following[states]  # (a, V)
+            followed = np.repeat(ways[:, None], following.shape[1], axis=1)
+            followed[np.isneginf(later[following])] = 0  # leads to no name
+            n_names += int(followed[:, BOUNDARY].sum())
+            after = np.bincount(following[:, 1:].ravel() + 1, followed[:, 1:].ravel())[1:]  # without DEAD
+            states = np.flatnonzero(after)
+            ways = after[states]
+            if n_names + ways.sum() > COUNTED:  # each way leads to a name of its own
+                return None
+        return n_names
 
     def draw(self, n: int, uniforms: Uniforms) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Draw names.
