@@ -17,11 +17,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # the base of BatchNorm1d, SyncBatchNorm and Lightning's
 
 from makemore_pl.data.batches import Batch
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.model.network import is_batch_norm
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def recalibrate(
     was_training = layers.training
     layers.eval()
     for depth, norm in enumerate(layers):
-        if isinstance(norm, _BatchNorm):
+        if is_batch_norm(norm):
             assert norm.running_mean is not None
             assert norm.running_var is not None
             mean, variance = _moments(layers[:depth], batches, sum_over_ranks)

@@ -3,12 +3,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import TorchSyncBatchNorm
+from torch import nn
 
 from makemore_pl.data.batches import windows
 from makemore_pl.data.corpus import encode_names, translate
 from makemore_pl.errors import RequestError
 from makemore_pl.model.initialisation import TANH_GAIN
-from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.model.network import BatchNormMLP, is_batch_norm
 from makemore_pl.vocabulary import Vocabulary
 
 LECTURE_SEED = 2147483647
@@ -98,3 +100,34 @@ def test_output_gain_of_a_normalised_output_is_its_gain() -> None:
 def test_bad_arguments_are_named(options: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(options))):
         BatchNormMLP(27, 3, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm1d(4),
+        nn.BatchNorm1d(4, affine=False, track_running_stats=False),
+        nn.BatchNorm2d(4),
+        nn.BatchNorm3d(4),
+        nn.SyncBatchNorm(4),
+        TorchSyncBatchNorm().revert(nn.SyncBatchNorm(4)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_batch_norm_of_any_kind_is_recognised(layer: nn.Module) -> None:
+    assert is_batch_norm(layer)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+        nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+        nn.GroupNorm(2, 4),
+        nn.LayerNorm(4),
+        nn.Linear(4, 4),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_other_layers_are_not_taken_for_batch_norm(layer: nn.Module) -> None:
+    assert not is_batch_norm(layer)

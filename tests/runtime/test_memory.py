@@ -83,7 +83,7 @@ def test_only_regular_files_have_a_size(tmp_path: Path) -> None:
     [
         (["--model.n_hidden", 10**9], "3×10×1,000,000,000"),
         (["--model.n_embd", 10**9], "26×1,000,000,000"),
-        (["--model.n_layers", 10**9], "1,000,000,000 layers × 16,384 bytes"),
+        (["--model.n_layers", 10**9], "weights × 8 bytes"),
         (["--data.block_size", 10**9], "1,000,000,000×10×200"),
         (["--trainer.devices", 10**9], "1000000000 processes × 300.0 MiB"),
     ],
