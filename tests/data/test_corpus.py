@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makemore_pl.data import corpus as corpus_module
-from makemore_pl.data import corpus_cache
-from makemore_pl.data.corpus import SPLITS, build_corpus, encode_names, first_occurrences, take_names
+from makemore_pl.data import corpus_cache, distinct
+from makemore_pl.data.corpus import SPLITS, build_corpus, encode_names, name_places, take_names
 from makemore_pl.data.corpus_cache import open_corpus
+from makemore_pl.data.distinct import first_occurrences
 from makemore_pl.data.lists import NameList, find_list
 from makemore_pl.errors import DataError, VocabularyError
 from makemore_pl.vocabulary import Vocabulary
@@ -52,7 +52,7 @@ def test_first_occurrences_are_those_of_a_dict(names: list[str], hashes_collide:
     starts = np.cumsum(lengths + 1) - lengths - 1
     with pytest.MonkeyPatch.context() as patch:
         if hashes_collide:
-            patch.setattr(corpus_module, "_hash_rows", lambda words: np.zeros(len(words), dtype=np.uint64))
+            patch.setattr(distinct, "_hash_rows", lambda words: np.zeros(len(words), dtype=np.uint64))
         found = first_occurrences(stream, starts, lengths)
     assert [names[i] for i in found] == list(dict.fromkeys(names))
     assert all(names.index(names[i]) == i for i in found)

@@ -10,7 +10,7 @@ from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makemore_pl.data import lists
+from makemore_pl.data import makemore_list
 from makemore_pl.data.lists import BLOCK_BYTES, MAX_NAME_LENGTH, find_list, read_names
 from makemore_pl.errors import DataError
 
@@ -100,7 +100,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(lists, "MAKEMORE_URL", f"http://127.0.0.1:{server.server_port}/names.txt")
+    monkeypatch.setattr(makemore_list, "URL", f"http://127.0.0.1:{server.server_port}/names.txt")
     monkeypatch.delenv("MAKEMORE_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     yield tmp_path
@@ -110,9 +110,9 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_makemore_list_is_downloaded_once(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "MAKEMORE_SHA256", hashlib.sha256(_Server.content).hexdigest())
+    monkeypatch.setattr(makemore_list, "SHA256", hashlib.sha256(_Server.content).hexdigest())
     assert find_list("makemore").names() == ["anna", "bo"]
-    monkeypatch.setattr(lists, "MAKEMORE_URL", "http://127.0.0.1:9/never-asked")
+    monkeypatch.setattr(makemore_list, "URL", "http://127.0.0.1:9/never-asked")
     assert find_list("makemore").names() == ["anna", "bo"]
     assert [file.name for file in (served / "makemore_pl").iterdir()] == ["makemore-names.txt"]
 
@@ -124,7 +124,7 @@ def test_download_with_another_hash_is_refused_and_not_kept(served: Path) -> Non
 
 
 def test_download_without_network_says_what_to_do(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "MAKEMORE_URL", "http://127.0.0.1:9/nobody-listens")
+    monkeypatch.setattr(makemore_list, "URL", "http://127.0.0.1:9/nobody-listens")
     with pytest.raises(DataError, match="set MAKEMORE_DATA_DIR"):
         find_list("makemore")
 

@@ -81,10 +81,10 @@ def test_only_regular_files_have_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "arithmetic"),
     [
-        (["--model.n_hidden", 10**9], "3×10×1,000,000,000"),
-        (["--model.n_embd", 10**9], "26×1,000,000,000"),
+        (["--model.n_hidden", 10**9], "weights × 8 bytes"),
+        (["--model.n_embd", 10**9], "weights × 8 bytes"),
         (["--model.n_layers", 10**9], "weights × 8 bytes"),
-        (["--data.block_size", 10**9], "1,000,000,000×10×200"),
+        (["--data.block_size", 10**9], "weights × 8 bytes"),
         (["--trainer.devices", 10**9], "1000000000 processes × 300.0 MiB"),
     ],
 )
@@ -99,18 +99,14 @@ def test_fit_refuses_with_the_arithmetic(
     monkeypatch.chdir(tmp_path)
     result = makemore("fit", "--data.path", short_list, *args)
     assert result.code == 2
-    assert_one_line_error(result.err, arithmetic.replace("26×", f"{len(_letters(short_list)) + 1}×"))
+    assert_one_line_error(result.err, arithmetic)
     assert "MAKEMORE_MAX_MEMORY" in result.err
     assert list(tmp_path.iterdir()) == []
 
 
-def _letters(file: Path) -> set[str]:
-    return set(file.read_text()) - {"\n"}
-
-
 @pytest.mark.parametrize(
     ("limit", "arithmetic"),
-    [("2K", "as streams of ids"), ("1M", "contexts:"), ("3M", "a step:")],
+    [("2K", "weights × 8 bytes"), ("1M", "contexts:"), ("3M", "a step:")],
 )
 def test_each_estimate_of_fit_can_refuse(
     makemore: RunCommand,
