@@ -118,10 +118,12 @@ class BatchNormMLP(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def is_batch_norm(layer: nn.Module) -> TypeGuard[nn.BatchNorm1d]:
-    """Recognise BatchNorm of any kind: 1d, 2d, 3d, SyncBatchNorm, and what Lightning makes of the latter.
+def is_batch_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm1d]:
+    """Recognise a BatchNorm of any kind by the attributes that PyTorch documents for it.
 
-    After training with `sync_batchnorm`, Lightning leaves a private subclass of BatchNorm's private base. All
-    but SyncBatchNorm share that base's forward pass; InstanceNorm and GroupNorm have their own.
+    Not by its class: BatchNorm1d and SyncBatchNorm have no public base in common, and Lightning's
+    `sync_batchnorm` hands back a class of its own after training. All have the attributes of a BatchNorm1d.
     """
-    return isinstance(layer, nn.SyncBatchNorm) or type(layer).forward is nn.BatchNorm1d.forward
+    if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
+        return False  # the same attributes, but each example is normalised by itself
+    return all(hasattr(module, name) for name in ("running_mean", "running_var", "num_features", "eps"))
