@@ -79,7 +79,7 @@ def test_training_is_not_disturbed(data: NamesDataModule) -> None:
 
 
 def test_ranks_together_find_what_one_finds(data: NamesDataModule) -> None:
-    """Each of three ranks takes its share of every batch; their sums are added up."""
+    """Three ranks each take their share of every batch, and add up their sums."""
     stream = torch.from_numpy(data.corpus.streams["train"])
     whole = BatchNormMLP(data.vocab_size, data.block_size, n_hidden=20, init_seed=1)
     shared = BatchNormMLP(data.vocab_size, data.block_size, n_hidden=20, init_seed=1)
@@ -107,38 +107,32 @@ def test_the_mode_of_the_layers_is_kept_and_no_batches_are_an_error() -> None:
 
 def test_a_fit_without_a_data_module_is_refused(data: NamesDataModule) -> None:
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
-    with pytest.raises(RequestError, match="data module"):
+    with pytest.raises(RequestError, match="NamesDataModule"):
         trainer(max_epochs=1, callbacks=[RecalibrateBatchNorm()]).fit(
-            module, data.train_dataloader(), data.val_dataloader()
+            module, data.training_pass(), data.val_dataloader()
         )
 
 
-def test_saved_checkpoints_hold_them_and_validation_alone_changes_nothing(
-    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_validation_alone_changes_nothing(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    before = [statistic.clone() for statistic in running_statistics(module.net)]
+    trainer(callbacks=[RecalibrateBatchNorm()]).validate(module, datamodule=data, verbose=False)
+    assert all(map(torch.equal, running_statistics(module.net), before))
+
+
+def test_saved_checkpoints_hold_the_new_statistics(
+    makemore: RunCommand,
+    short_list: Path,
+    data: NamesDataModule,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    args = (
-        "fit",
-        "--data.path",
-        short_list,
-        "--data.batch_size",
-        256,
-        "--data.merge",
-        "false",
-        "--recalibrate",
-        "true",
-        *QUICK,
-    )
-    result = makemore(*args)
+    options = ("--data.batch_size", 256, "--data.merge", "false", "--recalibrate", "true")
+    result = makemore("fit", "--data.path", short_list, "--export.enabled", "false", *options, *QUICK)
     assert result.code == 0, result.err
-    data = NamesDataModule(str(short_list))
     for name in ("best", "last"):
         model = read_checkpoint(f"checkpoints/short/{name}.ckpt").load_model()
         found = [statistic.clone() for statistic in running_statistics(model)]
         for statistic, expected in zip(found, statistics_over(data, model), strict=True):
             torch.testing.assert_close(statistic, expected, rtol=1e-5, atol=1e-6, check_dtype=False)
-
-    module = LitBatchNormMLP(data.vocab_size, data.block_size)
-    before = [statistic.clone() for statistic in running_statistics(module.net)]
-    trainer(callbacks=[RecalibrateBatchNorm()]).validate(module, datamodule=data, verbose=False)
-    assert all(map(torch.equal, running_statistics(module.net), before))
