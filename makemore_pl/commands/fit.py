@@ -81,7 +81,9 @@ class FitCLI(MakemoreCLI):
             type=str | None,
             help="name of the run's folder below checkpoints/; the list's name if left out",
         )
-        parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run of that name")
+        parser.add_argument(
+            "--overwrite", type=bool, default=False, help="replace an earlier run of that name"
+        )
         parser.add_argument(
             "--recalibrate",
             type=bool | None,
@@ -147,7 +149,7 @@ class FitCLI(MakemoreCLI):
         return [RunInRounds(self.length, overfit=options["overfit_batches"] > 0), *users, *own]
 
     def fit(self, **kwargs: Any) -> None:
-        """Train. A run that ends before its first checkpoint leaves nothing, and what it replaced comes back."""
+        """Train. A run that ends before its first checkpoint leaves nothing, and restores what was there."""
         with self.released_if_nothing_is_saved(), explained("fit", self.started, self.source):
             try:
                 self.trainer.fit(**kwargs)
@@ -158,13 +160,13 @@ class FitCLI(MakemoreCLI):
         """The error that says how to resume."""
         heard = end.__context__.args if end.__context__ else ()  # by the program itself, outside of training
         number = self.signals.stopped_by or (*heard, SIGINT)[0]
-        message = f"interrupted at step {self.trainer.global_step}; nothing was saved"
+        resume = "nothing was saved"
         if self.checkpoints.last.is_file():
             config = self.checkpoints.last.with_name("config.yaml")
             options = ["--config", str(config)] if config.is_file() else []
             options += ["--ckpt_path", str(self.checkpoints.last)]
-            message = f"interrupted at step {self.trainer.global_step}; resume with: makemore fit {shlex.join(options)}"
-        return InterruptedFit(message, number)
+            resume = f"resume with: makemore fit {shlex.join(options)}"
+        return InterruptedFit(f"interrupted at step {self.trainer.global_step}; {resume}", number)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, export it, and print where everything lies."""

@@ -1,4 +1,4 @@
-"""`MakemoreCLI`: LightningCLI with this project's data and model, and checkpoints that bring their options."""
+"""`MakemoreCLI`: LightningCLI with this project's data and model; a checkpoint brings its own options."""
 
 import argparse
 import sys
@@ -52,7 +52,7 @@ class MakemoreCLI(LightningCLI):
                 LitBatchNormMLP,
                 NamesDataModule,
                 trainer_class=self.trainer_type,
-                trainer_defaults={"num_sanity_val_steps": 0},
+                trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
                 seed_everything_default=42,
                 parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
                 load_from_checkpoint_support=False,

@@ -18,8 +18,16 @@ def run(args: list[str]) -> None:
     )
     add = parser.add_argument
     add("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
-    add("-o", "--output", type=str, metavar="FILE", help="the page; report.html beside the checkpoint if left out")
-    add("--list", type=str, metavar="FILE", help="the training list, where it lies elsewhere than in training")
+    add(
+        "-o",
+        "--output",
+        type=str,
+        metavar="FILE",
+        help="the page; report.html beside the checkpoint if left out",
+    )
+    add(
+        "--list", type=str, metavar="FILE", help="the training list, where it lies elsewhere than in training"
+    )
     add("--seed", type=int, default=42, help="of the names that it makes up")
     options = parser.parse_args(args)
     print(write_report(options.checkpoint, options.output, names=options.list, seed=options.seed))

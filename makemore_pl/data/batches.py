@@ -35,8 +35,8 @@ class Batch:
         rows: int64 (P,), the context that each pair belongs to.
         targets: int64 (P,), the id that follows.
         weights: float32 (P,), examples that the pair stands for.
-        mean_weight: examples in a batch of this pass, on average. A loss is divided by it, so that all batches
-            and ranks count alike.
+        mean_weight: examples in a batch of this pass, on average. A loss is divided by it, so that all
+            batches and ranks count alike.
     """
 
     contexts: Tensor
@@ -204,9 +204,7 @@ class BatchLoader:
             share = batch * self.world_size + self.rank
             start, end = bounds[share], bounds[share + 1]
             pairs = slice(pair_bounds[share], pair_bounds[share + 1])
-            yield Batch(
-                contexts[start:end], rows[pairs] - start, targets[pairs], weights[pairs], mean_weight
-            )
+            yield Batch(contexts[start:end], rows[pairs] - start, targets[pairs], weights[pairs], mean_weight)
 
     def _permutation(self, n: int, *numbers: int) -> Tensor:
         """A random order of n things, int64 (n,), drawn on the CPU: the same on every device."""

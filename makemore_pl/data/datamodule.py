@@ -68,8 +68,8 @@ class NamesDataModule(L.LightningDataModule):
         self.epoch_end: Callable[[int], int] | None = None
         self.batches_per_pass: int | None = None
         self.shuffle = True
-        self._loaders: dict[str, BatchLoader] = {}
-        self._order_seed: int | None = None
+        self._training_pass: BatchLoader | None = None
+        self._order_seed = torch.initial_seed()
         self._resumed_at = 0  # batches seen before this fit
 
     @property
@@ -95,15 +95,16 @@ class NamesDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Agree on the seed of the training order. Lightning calls it on each rank."""
-        # The seed that seed_everything has set; without it ranks have seeds of their own, and rank 0's counts.
+        # What seed_everything has set; without it ranks have seeds of their own, and rank 0's counts.
         seed = torch.initial_seed()
         self._order_seed = self.trainer.strategy.broadcast(seed) if self.trainer else seed
 
     def train_dataloader(self) -> TrainingLoader | BatchLoader:
-        if self.trainer and self.trainer.overfit_batches > 0:
-            self.shuffle = False
-            return self.training_pass()  # its first batches, the same in each epoch
-        return TrainingLoader(self.training_pass(), self.position, self.batches_per_pass, self.epoch_end)
+        loader = self.training_pass()
+        if self.trainer and getattr(self.trainer, "overfit_batches", 0) > 0:
+            return loader  # its first batches, the same in each epoch
+        loader.seed = self._order_seed if self.shuffle else None
+        return TrainingLoader(loader, self.position, self.batches_per_pass, self.epoch_end)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("dev", self.eval_batch_size)
@@ -117,10 +118,9 @@ class NamesDataModule(L.LightningDataModule):
 
     def training_pass(self) -> BatchLoader:
         """This rank's share of the training split, once over; the same object at each call."""
-        if "train" not in self._loaders:
-            seed = torch.initial_seed() if self._order_seed is None else self._order_seed
-            self._loaders["train"] = self._loader("train", self.batch_size, seed if self.shuffle else None)
-        return self._loaders["train"]
+        if self._training_pass is None:
+            self._training_pass = self._loader("train", self.batch_size)
+        return self._training_pass
 
     @property
     def position(self) -> int:
@@ -153,9 +153,7 @@ class NamesDataModule(L.LightningDataModule):
         self._order_seed = state_dict["order_seed"]
         self._resumed_at = state_dict["position"]
 
-    def _loader(
-        self, split: str, batch_size: int, seed: int | None = None, merged: bool | None = None
-    ) -> BatchLoader:
+    def _loader(self, split: str, batch_size: int, merged: bool | None = None) -> BatchLoader:
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         stream = torch.from_numpy(self.corpus.streams[split])
@@ -165,7 +163,6 @@ class NamesDataModule(L.LightningDataModule):
             batch_size,
             merged=self.merge if merged is None else merged,
             device=device,
-            seed=seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )

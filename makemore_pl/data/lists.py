@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from makemore_pl.data.makemore_list import makemore_list
 from makemore_pl.errors import DataError
-from makemore_pl.memory import file_size
+from makemore_pl.files import file_size
 
 BLOCK_BYTES = 1 << 20
 """A list is read in blocks of this size, so that memory does not grow with it."""

@@ -23,7 +23,7 @@ MOST_SHRINKING = 0.4
 """The share of a weight that decay may take in one step, so that a short list still learns."""
 
 AnyBatch = Batch | tuple[Tensor, Tensor] | list[Tensor]
-"""A batch of `NamesDataModule`; or contexts int64 (B, T) and targets int64 (B,), as any DataLoader gives them."""
+"""A batch of `NamesDataModule`; or contexts int64 (B, T) and targets int64 (B,), as of any DataLoader."""
 
 
 def default_weight_decay(n_examples: int, lr: float) -> float:
@@ -184,7 +184,9 @@ class LitBatchNormMLP(L.LightningModule):
         """
         total_steps = self.total_steps or self.trainer.estimated_stepping_batches
         if not 0 < total_steps < math.inf:
-            raise RequestError("the learning rate's cycle needs a length: give trainer.max_steps or max_epochs")
+            raise RequestError(
+                "the cycle of learning rates needs an end: give trainer.max_steps or max_epochs"
+            )
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim == 1]
         groups = [

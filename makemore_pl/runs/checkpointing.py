@@ -61,7 +61,9 @@ class RunCheckpoint(Checkpoint):
         every_n_train_steps: int | None = None,
     ) -> None:
         if every_n_train_steps is not None and every_n_train_steps < 1:
-            raise RequestError(f"checkpoint.every_n_train_steps must be at least 1, not {every_n_train_steps}")
+            raise RequestError(
+                f"checkpoint.every_n_train_steps must be at least 1, not {every_n_train_steps}"
+            )
         self.dirpath = dirpath
         self.monitor = monitor
         self.mode = mode

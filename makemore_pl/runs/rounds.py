@@ -17,10 +17,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.errors import RequestError
+from makemore_pl.errors import CheckpointError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 
 STEPS = 500
@@ -110,6 +109,9 @@ class RunLength:
             if steps is None:
                 raise RequestError("trainer.max_epochs -1: a run needs an end; give trainer.max_steps, too")
             epochs = None
+        for name, value in (("max_steps", steps), ("max_epochs", epochs)):
+            if value is not None and value < 1:
+                raise RequestError(f"trainer.{name} must be at least 1, or left out, not {value}")
         if steps is None and epochs is None:
             steps = STEPS
         accumulate, limit = trainer["accumulate_grad_batches"], trainer["limit_train_batches"]
@@ -163,8 +165,9 @@ class RunInRounds(Callback):
     def __init__(self, length: RunLength, overfit: bool = False) -> None:
         self.length = length
         self.overfit = overfit
-        self.figures: dict[str, float] = {}
+        self.monitored: dict[str, float] = {}  # what plateau schedulers saw at the last evaluation
         self.first_round = 0
+        self.between_rounds = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the rounds, now that the number of batches is known."""
@@ -181,10 +184,20 @@ class RunInRounds(Callback):
         self.limit_val_batches: int | float = trainer.limit_val_batches
 
     def state_dict(self) -> dict[str, Any]:
-        return {"figures": self.figures}
+        return {"monitored": self.monitored, "between_rounds": self.between_rounds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.figures = state_dict["figures"]
+        """Take up the run.
+
+        Raises:
+            CheckpointError: another callback has written the checkpoint within a round.
+        """
+        if not state_dict["between_rounds"]:
+            raise CheckpointError(
+                "the checkpoint was written within an epoch, from where a run cannot be resumed bit for bit; "
+                "resume from last.ckpt"
+            )
+        self.monitored = state_dict["monitored"]
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -196,19 +209,24 @@ class RunInRounds(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning has such a scheduler take its step after the checkpoint of a round has been written.
-        if not self.first_round or not self._is_end(self.data.position):
-            return
-        for config in trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, ReduceLROnPlateau) and config.monitor in self.figures:
-                pl_module.lr_scheduler_step(config.scheduler, self.figures[config.monitor])
+        if self.first_round and self._is_end(self.data.position):
+            for config in trainer.lr_scheduler_configs:
+                if config.reduce_on_plateau and config.monitor in self.monitored:
+                    pl_module.lr_scheduler_step(config.scheduler, self.monitored[config.monitor])
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.between_rounds = False
         end = self.rounds.end_after(self.data.position)
         trainer.limit_val_batches = self.limit_val_batches if self.rounds.is_evaluated(end) else 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            self.figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
+            monitors = {config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau}
+            figures = trainer.callback_metrics.items()
+            self.monitored = {name: value.item() for name, value in figures if name in monitors}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.between_rounds = True  # Lightning calls those that write checkpoints after all others
 
     def _is_end(self, position: int) -> bool:
         return self.rounds.end_after(max(0, position - 1)) == position
