@@ -22,8 +22,8 @@ class StepRow(NamedTuple):
 class StepTable:
     """Writes rows as they come. A kill at any instant leaves every row that had been written before.
 
-    The file is first touched by the first row. It then keeps the rows before `first_step` and loses the others,
-    which the resumed training is about to repeat.
+    The file is first touched by the first row. It then keeps the rows before `first_step` and loses the
+    others, which the resumed training is about to repeat.
 
     Args:
         file: the CSV file.
