@@ -1,23 +1,22 @@
-"""What a report is made of: the checkpoint, and what there is of its list and its run's folder.
+"""The material of a report: the checkpoint, and what there is of its list and its run's folder.
 
 Only the checkpoint must be there. For each other part, `missing` says why it is not.
 """
 
-import csv
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.export.export import weights_id
-from makemore_pl.inspect.records import DIAGNOSTICS_FILE, Record, read_records
-from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.inspect.diagnostics import DIAGNOSTICS_FILE
+from makemore_pl.inspect.step_table import StepRow, read_steps
+from makemore_pl.model.network import BatchNormMLP, is_batch_norm
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runs.metrics import METRICS_FILE
 from makemore_pl.runtime.engines import open_engine
@@ -34,9 +33,9 @@ class Material:
     Attributes:
         checkpoint: as read.
         model: its network, in eval mode.
-        data: its list, split as in training; None if it cannot be had.
+        data: its list, split as in training; None if it is not available.
         metrics: rows of the run's `metrics.csv`.
-        records: of the run's `diagnostics.csv`.
+        diagnostics: rows of the run's `diagnostics.csv`.
         export: folder of the files exported from these very weights, or None.
         verification: what `verification.json` says of them.
         config: text of the run's `config.yaml`.
@@ -46,8 +45,8 @@ class Material:
     checkpoint: Checkpoint
     model: BatchNormMLP
     data: NamesDataModule | None = None
-    metrics: list[dict[str, str]] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    metrics: list[StepRow] = field(default_factory=list)
+    diagnostics: list[StepRow] = field(default_factory=list)
     export: Path | None = None
     verification: dict[str, Any] | None = None
     config: str | None = None
@@ -59,7 +58,7 @@ class Material:
 
     @property
     def has_batch_norm(self) -> bool:
-        return any(isinstance(layer, torch.nn.BatchNorm1d) for layer in self.model.layers)
+        return any(map(is_batch_norm, self.model.layers))
 
     @cached_property
     def training_examples(self) -> tuple[Tensor, Tensor] | None:
@@ -87,8 +86,15 @@ def gather(checkpoint: Path | str, names: str | None = None) -> Material:
     folder = source.path.parent
     material = Material(source, source.load_model())
     _add_list(material, names)
-    _add_metrics(material, folder / METRICS_FILE)
-    _add_records(material, folder / DIAGNOSTICS_FILE)
+    material.metrics = _rows(
+        material, "metrics", folder / METRICS_FILE, f"There is no {METRICS_FILE} beside the checkpoint."
+    )
+    material.diagnostics = _rows(
+        material,
+        "diagnostics",
+        folder / DIAGNOSTICS_FILE,
+        "The run did not record what happened inside while it trained. A run with --config diagnostics does.",
+    )
     _add_export(material, folder)
     _add_config(material, folder / CONFIG_FILE)
     return material
@@ -103,31 +109,24 @@ def _add_list(material: Material, names: str | None) -> None:
     except DataError as error:
         if names is not None:
             raise
-        material.missing["data"] = f"The training list is not at hand ({error})."
+        material.missing["data"] = f"The training list is not available ({error})."
         return
     if data.list.sha256 == material.checkpoint.data["list_sha256"]:
         material.data = data
     elif names is not None:
         raise RequestError(f"report: {changed}")
     else:
-        material.missing["data"] = f"The training list is not at hand ({changed})."
+        material.missing["data"] = f"The training list is not available ({changed})."
 
 
-def _add_metrics(material: Material, file: Path) -> None:
+def _rows(material: Material, part: str, file: Path, otherwise: str) -> list[StepRow]:
     try:
-        with file.open(encoding="utf-8", newline="") as content:
-            material.metrics = list(csv.DictReader(content))
-    except OSError:
-        material.missing["metrics"] = f"There is no {METRICS_FILE} beside the checkpoint."
-
-
-def _add_records(material: Material, file: Path) -> None:
-    material.records = read_records(file)
-    if not material.records:
-        material.missing["records"] = (
-            "The run did not record what happened inside while it trained. "
-            "A run with --config diagnostics does."
-        )
+        rows = read_steps(file)
+    except RequestError as error:
+        rows, otherwise = [], f"{error}."
+    if not rows:
+        material.missing[part] = otherwise
+    return rows
 
 
 def _add_export(material: Material, folder: Path) -> None:
