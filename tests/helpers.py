@@ -17,6 +17,8 @@ from makemore_pl.model.network import BatchNormMLP
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+EVIL = "<script>alert(1)</script>"
+"""A name that must not become part of a page."""
 BLOCK = re.compile(r"(?P<mark><!--[^>]*-->\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""What is measured of one training step: figures of each layer's output and of each weight matrix.
+"""Measures of one training step: figures of each layer's output and of each weight matrix.
 
 The figures are those of the makemore lectures' part on activations, gradients and BatchNorm.
 """

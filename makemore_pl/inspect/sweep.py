@@ -67,7 +67,7 @@ class Sweep:
 def sweep_curve(sweep: Sweep) -> "Figure":
     """Losses over learning rates, raw and smoothed, with the valley and the suggestion."""
     figure, [axes] = panels_of(1, height=3.6)
-    axes.scatter(sweep.rates, sweep.losses, s=4, color=COOL, alpha=0.25, linewidth=0, label="batch")
+    axes.plot(sweep.rates, sweep.losses, color=COOL, alpha=0.3, linewidth=0.8, label="batch")
     axes.plot(sweep.rates, sweep.smoothed, color=COOL, linewidth=1.8, label="smoothed")
     first, last = sweep.rates[list(sweep.valley)]
     axes.axvspan(first, last, color=WARM, alpha=0.12, linewidth=0, label="valley")

@@ -16,7 +16,7 @@ from makemore_pl.inspect.findings import findings_at_start, findings_over_run
 from makemore_pl.inspect.loss_curves import DEV, curve, has_losses, loss_curves
 from makemore_pl.inspect.plot_style import scientific
 from makemore_pl.report import likelihoods as figures
-from makemore_pl.report.sampled_names import make_up
+from makemore_pl.report.sampled_names import DRAWN, make_up
 from makemore_pl.report.snapshot import SAMPLE, look_inside
 from makemore_pl.report.sources import Material, gather
 from makemore_pl.report.svg import MOST_LABELS, embedding_picture, picture
@@ -83,6 +83,7 @@ def render(material: Material, seed: int) -> str:
             for split in (("dev", "test") if material.data is not None else ())
         },
         made_up=made_up,
+        n_drawn=DRAWN,
         lowest_dev=min(curve(material.metrics, DEV)[1], default=None),
         loss_picture=has_losses(material.metrics)
         and picture("loss", "loss over steps", lambda: loss_curves(material.metrics)),

@@ -20,7 +20,7 @@ from makemore_pl.memory import require_memory
 
 MIN_STEPS = 50
 STEP_BYTES = 200
-"""What a step's rate and loss take: in Lightning's lists, as arrays, and in the picture."""
+"""Memory for a step's rate and loss: in Lightning's lists, as arrays, and in the picture."""
 BETA = 0.98
 """Share of the earlier mean in Lightning's running mean."""
 

@@ -1,4 +1,4 @@
-"""What all studies share: the examples, and training runs that can be stopped and resumed."""
+"""The workbench of all studies: the examples, and training runs that can be stopped and resumed."""
 
 import io
 import pickle
