@@ -7,7 +7,6 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.optim import Optimizer
 
 from makemore_pl.errors import RequestError
 from makemore_pl.inspect.diagnostic_plots import diagnostic_plots
@@ -57,23 +56,17 @@ class Diagnostics(Callback):
         self._table = StepTable(file, first_step=step)
         self.rows = [row for row in read_steps(file) if row.step < step] if step else []
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         if self._probe is not None and trainer.global_step % self.every_n_steps == 0:
             self._step = trainer.global_step
             self._probe.attach()
 
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: L.Trainer, *args: Any) -> None:
         if self._probe is not None and self._probe.attached:
             scaler = getattr(trainer.precision_plugin, "scaler", None)  # float16 only
             self._probe.read_gradients(scale=1.0 if scaler is None else scaler.get_scale())
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if self._probe is None or not self._probe.attached:
             return
         snapshot = self._probe.detach(self._step)
@@ -91,13 +84,11 @@ class Diagnostics(Callback):
         if snapshot.step == 0:
             _warn(findings_at_start(snapshot.row))
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, *args: Any) -> None:
         if self._probe is not None:
             self._probe.detach(self._step)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, *args: Any) -> None:
         _warn(findings_over_run(self.rows))
         if not self.plots or self.first is None or self.last is None:
             return

@@ -1,6 +1,6 @@
 """`Probe`: watches one training step of a network through hooks, and removes them again."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class Probe:
     def attach(self) -> None:
         """Put hooks on the layers. Of several forward passes the last is seen."""
         for name, layer in self.watched.items():
-            self._hooks.append(layer.register_forward_hook(self._keep_output(name)))
+            self._hooks.append(layer.register_forward_hook(partial(self._keep_output, name)))
 
     @torch.no_grad()
     def read_gradients(self, scale: float = 1.0) -> None:
@@ -90,13 +90,10 @@ class Probe:
             kept.clear()
         return snapshot
 
-    def _keep_output(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def keep(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._outputs[name] = output  # (B, width)
-            if output.requires_grad:
-                output.retain_grad()
-
-        return keep
+    def _keep_output(self, name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._outputs[name] = output  # (B, width)
+        if output.requires_grad:
+            output.retain_grad()
 
 
 def take_snapshot(model: BatchNormMLP, contexts: Tensor, targets: Tensor, step: int = 0) -> Snapshot:

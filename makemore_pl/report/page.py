@@ -20,8 +20,6 @@ from makemore_pl.report.sampled_names import DRAWN, make_up
 from makemore_pl.report.snapshot import SAMPLE, look_inside
 from makemore_pl.report.sources import Material, gather
 from makemore_pl.report.svg import MOST_LABELS, embedding_picture, picture
-from makemore_pl.runtime.engines import open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE
 
 REPORT_PAGE = "report.html"
 
@@ -103,7 +101,6 @@ def render(material: Material, seed: int) -> str:
             "network and training": material.checkpoint.model_arguments,
             "data": material.checkpoint.data_arguments,
         },
-        versions=_versions(material),
         ln2=math.log(2),
         script=Markup(script),
         # The browser runs this script and no other, whatever stands in the page.
@@ -119,11 +116,3 @@ def percent(share: float) -> str:
 def as_in_yaml(value: object) -> str:
     """An option's value as its user writes it."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _versions(material: Material) -> str:
-    """The libraries that exported the model, or nothing."""
-    if material.export is None:
-        return ""
-    info = open_engine(material.export / MODEL_FILE, prepare=False).info
-    return ", ".join(f"{name} {version}" for name, version in info.versions.items())

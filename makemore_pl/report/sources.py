@@ -37,6 +37,7 @@ class Material:
         metrics: rows of the run's `metrics.csv`.
         diagnostics: rows of the run's `diagnostics.csv`.
         export: folder of the files exported from these very weights, or None.
+        versions: the libraries that exported them.
         verification: what `verification.json` says of them.
         config: text of the run's `config.yaml`.
         missing: why a part is None or empty, by the part's name.
@@ -48,6 +49,7 @@ class Material:
     metrics: list[StepRow] = field(default_factory=list)
     diagnostics: list[StepRow] = field(default_factory=list)
     export: Path | None = None
+    versions: str = ""
     verification: dict[str, Any] | None = None
     config: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
@@ -66,7 +68,7 @@ class Material:
         return None if self.data is None else self.examples("train")
 
     def examples(self, split: str) -> tuple[Tensor, Tensor]:
-        """Contexts int64 (N, T) and targets int64 (N,) of a split; the list must be there."""
+        """Contexts int64 (N, T) and targets int64 (N,) of a split; the list must be available."""
         assert self.data is not None
         return self.data.examples(split)
 
@@ -134,14 +136,15 @@ def _add_export(material: Material, folder: Path) -> None:
         material.missing["export"] = f"Nothing has been exported beside the checkpoint: no {MODEL_FILE}."
         return
     try:
-        exported = open_engine(folder / MODEL_FILE, prepare=False).info.export_id
+        info = open_engine(folder / MODEL_FILE, prepare=False).info
     except ModelFileError as error:
         material.missing["export"] = f"The exported file cannot be read ({error})."
         return
-    if exported != weights_id(material.model):
+    if info.export_id != weights_id(material.model):
         material.missing["export"] = "The files exported beside the checkpoint were made from other weights."
         return
     material.export = folder
+    material.versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
     try:
         material.verification = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

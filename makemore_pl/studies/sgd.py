@@ -21,7 +21,8 @@ from makemore_pl.model.network import BatchNormMLP
 
 LECTURE_SEED = 2147483647
 """Seed of the one generator from which the notebooks draw first the weights, then every mini-batch."""
-
+BATCH_SIZE = 32
+"""B, examples per step, drawn with replacement."""
 GradientFunction = Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor]]]
 """(contexts (B, T), targets (B,)) -> the loss, a scalar, and its gradient for each parameter of the model."""
 
@@ -49,7 +50,6 @@ class SGDTraining(Generic[Model]):
         learning_rate: of each step, counted from 0.
         generator: draws the mini-batches.
         gradients: computes loss and gradients; by default cross-entropy and autograd.
-        batch_size: B, examples per step, drawn with replacement.
 
     Attributes:
         losses: the loss of each step so far, nats per character.
@@ -62,7 +62,6 @@ class SGDTraining(Generic[Model]):
         learning_rate: Callable[[int], float],
         generator: Generator,
         gradients: GradientFunction | None = None,
-        batch_size: int = 32,
     ) -> None:
         self.model = model
         self.parameters = list(model.parameters())
@@ -70,7 +69,6 @@ class SGDTraining(Generic[Model]):
         self.learning_rate = learning_rate
         self.generator = generator
         self.gradients = gradients or self._autograd
-        self.batch_size = batch_size
         self.losses: list[float] = []
 
     @property
@@ -80,7 +78,7 @@ class SGDTraining(Generic[Model]):
 
     def draw_batch(self) -> Windows:
         """Draw the next mini-batch: contexts (B, T), targets (B,)."""
-        i = torch.randint(0, len(self.targets), (self.batch_size,), generator=self.generator)
+        i = torch.randint(0, len(self.targets), (BATCH_SIZE,), generator=self.generator)
         return self.contexts[i], self.targets[i]
 
     def advance(self, n_steps: int) -> None:

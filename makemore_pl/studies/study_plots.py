@@ -69,7 +69,15 @@ def _activations(bench: Workbench) -> "Figure":
         heights = histogram.counts / histogram.counts.sum() / np.diff(histogram.edges)
         # S2b, with the same hidden weights, lies on S2a.
         width, alpha = (4.0, 0.4) if name == "S2a" else (1.2, 1.0)
-        axes.stairs(heights, histogram.edges, color=colour, alpha=alpha, linewidth=width, label=name)
+        axes.stairs(
+            heights,
+            histogram.edges,
+            baseline=None,
+            color=colour,
+            alpha=alpha,
+            linewidth=width,
+            label=name,
+        )
     mark_saturation(axes)
     axes.set(xlabel="output of tanh before the first step", ylabel="density", yscale="log")
     axes.grid(axis="y")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from helpers import EVIL, RunCommand, assert_one_line_error
 
-from makemore_pl.report import likelihoods as figures
 from makemore_pl.report import page
 from makemore_pl.report.likelihoods import nll
 from makemore_pl.report.sampled_names import make_up
@@ -118,20 +117,6 @@ def test_characters_without_a_name_on_the_map_are_owned_up_to(
     assert (
         "The first 5 characters are named, the others are dots." in Page(page.render(material, seed=1)).text
     )
-
-
-def test_a_context_seen_once_is_not_seen_once_times(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    following = figures.Next("a", 0.5, 1.0)
-    monkeypatch.setattr(
-        figures,
-        "continuations",
-        lambda *_: [figures.Continuations(c, n, [following]) for c, n in (("x", 1), ("y", 2))],
-    )
-    text = Page(page.render(gather(run_folder / "best.ckpt"), seed=1)).text
-    assert "x 1 time a" in text
-    assert "y 2 times a" in text
 
 
 def test_a_checkpoint_alone_is_enough(

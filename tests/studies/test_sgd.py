@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from helpers import random_batch
 from torch import Generator, nn
 
@@ -53,37 +52,6 @@ def test_a_resumed_run_equals_an_unbroken_one(start: type[SGDTraining[nn.Module]
     assert torch.equal(ours["generator"], theirs["generator"])
     assert all(torch.equal(ours["model"][name], value) for name, value in theirs["model"].items())
     assert second.evaluate(EXAMPLES) == unbroken.evaluate(EXAMPLES)
-
-
-class RawNetwork(nn.Module):
-    """`NotebookTraining`'s network by PyTorch's own functions, to check one by the other."""
-
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.tensors = nn.ParameterDict({n: t.detach().clone() for n, t in tensors.items()})
-
-    def forward(self, contexts: torch.Tensor) -> torch.Tensor:
-        t = self.tensors
-        hidden = F.embedding(contexts, t["C"]).flatten(1) @ t["W1"]
-        normalised = F.batch_norm(hidden, None, None, training=True, eps=1e-12)
-        bessel = ((len(hidden) - 1) / len(hidden)) ** 0.5  # PyTorch normalises by n, the lectures by n - 1
-        return torch.tanh(t["gain"] * normalised * bessel + t["bias"]) @ t["W2"] + t["b2"]
-
-
-def test_raw_loop_is_plain_sgd_on_a_batch_norm_mlp() -> None:
-    raw = start_raw()
-    network = RawNetwork(dict(raw.model.named_parameters()))
-    generator = Generator()
-    generator.set_state(raw.generator.get_state())
-    ours = SGDTraining(network, EXAMPLES, StepDecay(), generator)
-    for training in (raw, ours):
-        training.advance(20)
-    assert ours.losses == pytest.approx(raw.losses, abs=1e-4)
-    for name, parameter in raw.model.named_parameters():
-        assert torch.allclose(parameter, network.tensors[name], atol=1e-4), name
-    # The statistics follow the batches' by a thousandth at each step: after 20, 98 % is the start.
-    assert raw.model.running_mean.abs().max() > 0
-    assert (raw.model.running_std - 0.98).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("start", [start_raw, start_model])
