@@ -72,7 +72,8 @@ def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
         for tanh, colour in _coloured(snapshot.at_ends):
             label = f"{tanh}: {_gradient_of(snapshot, tanh)}"
             _density(axes, snapshot.histograms[f"{tanh}/output_gradient"], colour, label)
-        widest = max(snapshot.of(tanh, "gradient_std") for tanh in snapshot.at_ends) or 1
+        stds = (snapshot.of(tanh, "gradient_std") for tanh in snapshot.at_ends)
+        widest = max(filter(math.isfinite, stds), default=0) or 1
         axes.set(xlabel="gradient", title=f"mean ± std, {_step_title(snapshot)}")
         axes.set(xlim=(-4 * widest, 4 * widest), ylim=(0, None))
         axes.xaxis.set_major_formatter(lambda value, _: scientific(value))
@@ -89,7 +90,8 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     figure, [shapes, sizes] = panels_of(2, height=2.3 + LINE * len(layers))
     for (weight, shape), layer, colour in zip(last.shapes.items(), layers, colours, strict=True):
         label = f"{layer}, {'×'.join(map(str, shape))}: {_gradient_of(last, weight)}"
-        unit = last.of(weight, "gradient_std") or 1
+        std = last.of(weight, "gradient_std")
+        unit = std if std and math.isfinite(std) else 1.0
         _density(shapes, last.histograms[f"{weight}/gradient"], colour, label, unit)
     shapes.set(xlabel="gradient, in its own standard deviations", xlim=(-4, 4), ylim=(0, None))
     shapes.set_title(f"weight gradients, mean ± std, {_step_title(last)}")

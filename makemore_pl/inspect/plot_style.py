@@ -111,8 +111,9 @@ def log_axis(axes: "Axes", margin: float = 1.6) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
-    positive = values[values > 0] if (values > 0).any() else np.ones(1)
+    values = np.concatenate([[], *(np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines)])
+    drawable = np.isfinite(values) & (values > 0)
+    positive = values[drawable] if drawable.any() else np.ones(1)
     axes.set_ylim(positive.min() / margin, positive.max() * margin)
     decades = math.log10(positive.max() / positive.min())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,)))
@@ -123,7 +124,7 @@ def log_axis(axes: "Axes", margin: float = 1.6) -> None:
 
 def scientific(value: float, digits: int = 1) -> str:
     """A number as print has it, to so many decimals: 0.02 or 30 as they are, else 8.4×10⁻⁵ or 10⁻⁵."""
-    if value == 0 or 0.01 <= abs(value) < 1000:
+    if value == 0 or 0.01 <= abs(value) < 1000 or not math.isfinite(value):
         return f"{value:.{digits + 1}g}".replace("-", "−")
     mantissa, exponent = f"{value:.{digits}e}".split("e")
     power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
@@ -131,9 +132,11 @@ def scientific(value: float, digits: int = 1) -> str:
 
 
 def legend_below(axes: "Axes", columns: int = 1) -> None:
-    """A legend under the axis label, whatever the axes' height; of at most 2 columns where it is narrow."""
+    """Put a legend, if anything has a label, under the axis label; of at most 2 columns where it is narrow."""
     from matplotlib.transforms import ScaledTranslation
 
+    if not axes.get_legend_handles_labels()[1]:
+        return
     assert axes.figure is not None
     below = axes.transAxes + ScaledTranslation(0, -LEGEND_OFFSET, axes.figure.dpi_scale_trans)
     axes.legend(

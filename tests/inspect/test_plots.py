@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import random_batch, rows_with
 
 from makemore_pl.inspect.diagnostic_plots import diagnostic_plots
@@ -61,6 +62,18 @@ def test_plots_show_what_was_measured() -> None:
     assert list(np.asarray(ratio.get_ydata())) == [-3.0] * 40
     assert list(np.asarray(ratio.get_xdata())) == list(range(0, 400, 10))
     assert set(np.asarray(guide.get_ydata())) == {-3.0}
+
+
+def test_a_network_that_has_diverged_is_drawn_all_the_same() -> None:
+    model = BatchNormMLP(27, 3, n_hidden=20, init_seed=1)
+    with torch.no_grad():
+        model.layers.linear_1.weight[0] = math.nan
+        model.layers.output.weight[0] = math.inf
+    seen = take_snapshot(model, *random_batch())
+    assert math.isnan(seen.of("linear_1", "std"))
+    with style():
+        for draw in diagnostic_plots([seen, seen], [seen.row]).values():
+            draw().draw_without_rendering()
 
 
 @pytest.mark.parametrize("values", [(1.5, 2.6), (2.1, 2.2), (1e-5, 9e-5), (0.1, 3), (1e-7, 1)])
