@@ -132,7 +132,7 @@ def scientific(value: float, digits: int = 1) -> str:
 
 
 def legend_below(axes: "Axes", columns: int = 1) -> None:
-    """Put a legend, if anything has a label, under the axis label; of at most 2 columns where it is narrow."""
+    """Put a legend, if there is anything to name, under the axis label; narrow, of at most 2 columns."""
     from matplotlib.transforms import ScaledTranslation
 
     if not axes.get_legend_handles_labels()[1]:
