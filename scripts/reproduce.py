@@ -85,9 +85,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="SYSTEM", help="of S1, S2a … S2e, S3 … S8")
-    parser.add_argument(
-        "--fresh", action="store_true", help="resume nothing, train all again"
-    )
+    parser.add_argument("--fresh", action="store_true", help="resume nothing, train all again")
     parser.add_argument("--max-steps", type=int, metavar="N", help="cut every run short, to try things out")
     parser.add_argument("--folder", type=Path, default=RUNS_DIR / "studies", help="where runs are kept")
     parser.add_argument("--page", type=Path, help="page to write tables into; docs/seeds.md when all is run")
