@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
@@ -15,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from makemore_pl.commands.lightning_cli import MakemoreCLI, as_list, has_progress_bar
 from makemore_pl.commands.option_checks import expect_run_options
 from makemore_pl.commands.progress_bar import RunProgressBar
+from makemore_pl.commands.resuming import expect_same_list, expect_same_run
 from makemore_pl.commands.training_errors import InterruptedFit, explained
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
@@ -83,6 +85,12 @@ class FitCLI(MakemoreCLI):
             help="name of the run's folder below checkpoints/; the list's name if left out",
         )
         parser.add_argument(
+            "--resume",
+            type=Literal["auto"] | None,
+            help="auto: resume the run that --run names if it has a checkpoint, else begin it, so that a "
+            "machine that is taken away can start again with the same command",
+        )
+        parser.add_argument(
             "--overwrite", type=bool, default=False, help="replace an earlier run of that name"
         )
         parser.add_argument(
@@ -93,6 +101,11 @@ class FitCLI(MakemoreCLI):
         )
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
         parser.add_class_arguments(ExportOptions, "export")
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of all runs."""
+        return Path(self.options.trainer.default_root_dir or RUNS_DIR)
 
     @property
     def checkpoints(self) -> RunCheckpoint:
@@ -110,7 +123,10 @@ class FitCLI(MakemoreCLI):
         options = self.trainer_options
         if options.get("fast_dev_run"):  # Lightning's own trial of a few batches
             return super().instantiate_trainer(**kwargs)
-        expect_run_options(options)
+        expect_run_options(options, self.checkpoints.dirpath)
+        if self.source is not None:
+            expect_same_run(self.source, yaml.safe_load(self.parsers[-1].dump(self.options, skip_none=False)))
+            expect_same_list(self.source, self.datamodule.list.name, self.datamodule.list.sha256)
         if self.config_init["fit"]["export"].enabled:
             expect_exportable(self.model.net)
         self.length = RunLength.of(options, self.checkpoints.every_n_train_steps)
@@ -220,16 +236,18 @@ class FitCLI(MakemoreCLI):
         options = self.options
         if self.source is not None:
             folder = self.source.path.parent
-            if folder.resolve().parent == RUNS_DIR.resolve():
-                folder = RUNS_DIR / folder.resolve().name  # as its own checkpoints name it
-            if options.run is None or folder == RUNS_DIR / options.run:
+            if folder.resolve().parent == self.runs_dir.resolve():
+                folder = self.runs_dir / folder.resolve().name  # as its own checkpoints name it
+            if options.run is None or folder == self.runs_dir / options.run:
                 if is_rank_zero():
                     hold_run(self.held, folder)
                 return folder
         list_name = self.datamodule.list.name
         if not is_rank_zero():
-            return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
-        folder = claim_run(self.held, options.run, list_name, overwrite=options.overwrite)
+            return self.runs_dir / (options.run or list_name)  # rank 0 makes it, and alone writes to it
+        folder = claim_run(
+            self.held, options.run, list_name, overwrite=options.overwrite, runs_dir=self.runs_dir
+        )
         self.made_folder = True
         return folder
 

@@ -1,6 +1,5 @@
 """`MakemoreCLI`: LightningCLI with this project's data and model; a checkpoint brings its own options."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,12 +11,11 @@ from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from makemore_pl.commands.option_checks import check_options, expect_all_processes
+from makemore_pl.commands.resuming import defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.commands.training_errors import Started, refusal
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
-from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.runs.run_folder import resolve_checkpoint
 
 ASKING = {"-h", "--help", "--print_config"}
 """Options that only ask: nothing is run."""
@@ -72,14 +70,15 @@ class MakemoreCLI(LightningCLI):
         for linked in ("vocab_size", "block_size", "n_examples"):
             parser.link_arguments(f"data.{linked}", f"model.{linked}", apply_on="instantiate")
         if self.source is not None:
-            parser.set_defaults(_defaults_from(self.source))
+            parser.set_defaults(defaults_from(self.source))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self.parsers[-1].prog = f"makemore {self.name}"  # in its help
         self.config = parser.parse_args(args)  # type: ignore[arg-type]  # always a list here
-        check_options(self.options)
-        if self.source is None and self.options.get("ckpt_path") is not None:  # from a configuration file
-            self.source = read_checkpoint(resolve_checkpoint(self.options.ckpt_path, self.options.get("run")))
+        check_options(self.options, self.parsers[-1].get_defaults().model)
+        if self.source is None:  # named by a configuration file
+            named = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
+            self.source = find_checkpoint({name: self.options.get(name) for name in named})
         # A checkpoint's arguments are defaults here, which the command line may change; LightningCLI would
         # have them the other way round, and reads them from this option.
         self.options["ckpt_path"] = None
@@ -135,26 +134,3 @@ def has_progress_bar(callbacks: Sequence[Callback]) -> bool:
 def as_list(value: Any) -> list[Any]:
     """An option that may be one thing, several, or none, as a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def named_checkpoint(args: list[str]) -> Checkpoint | None:
-    """The checkpoint that the command line names, read before its other options are parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--ckpt_path")
-    parser.add_argument("--run")
-    try:
-        options, _ = parser.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        raise RequestError(str(error)) from error
-    if options.ckpt_path in (None, "null"):
-        return None
-    return read_checkpoint(resolve_checkpoint(options.ckpt_path, options.run))
-
-
-def _defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The model's and the data's arguments as they were in training, and its vocabulary."""
-    linked = ("vocab_size", "block_size", "n_examples")
-    defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in linked}
-    defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
-    defaults["data.characters"] = checkpoint.data["characters"]
-    return defaults

@@ -21,11 +21,12 @@ LEAST = {
 """Least values of those of Lightning's options that it does not check itself."""
 
 
-def check_options(options: Any) -> None:
+def check_options(options: Any, default_model: Any) -> None:
     """Refuse values that Lightning does not check itself.
 
     Args:
         options: of a command.
+        default_model: the model's options as they are by default.
 
     Raises:
         RequestError, MemoryLimitError: for such a value.
@@ -40,6 +41,11 @@ def check_options(options: Any) -> None:
     for name in ("val_check_interval", "limit_train_batches"):
         if isinstance(trainer[name], int | float) and trainer[name] <= 0:
             raise RequestError(f"trainer.{name} must be above 0, not {trainer[name]}")
+    if options.get("lr_scheduler") and not options.get("optimizer"):
+        raise RequestError("lr_scheduler goes with an optimizer of your own: give --optimizer, too")
+    for name in ("lr", "warmup", "weight_decay", "beta2"):
+        if options.get("optimizer") and options.model[name] != default_model[name]:
+            raise RequestError(f"model.{name} is of the model's own optimiser; give it as --optimizer.…")
     devices = str(trainer.devices)
     if devices.isdecimal():
         require_memory(
@@ -47,15 +53,19 @@ def check_options(options: Any) -> None:
         )
 
 
-def expect_run_options(trainer: Any) -> None:
-    """Refuse options of the Trainer under which `makemore fit` would leave no run.
+def expect_run_options(trainer: Any, dirpath: str | None) -> None:
+    """Refuse options under which `makemore fit` would leave no run.
 
     Args:
         trainer: the Trainer's options.
+        dirpath: the folder of the checkpoints.
 
     Raises:
         RequestError: for such an option.
     """
+    for folder in (trainer.default_root_dir, dirpath):
+        if "://" in str(folder):
+            raise RequestError(f"{folder}: runs are written to local folders, and moved elsewhere afterwards")
     if trainer.barebones:
         raise RequestError(
             "trainer.barebones leaves out checkpoints and figures, which are what a run is for"
