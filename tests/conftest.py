@@ -3,13 +3,8 @@
 import os
 from pathlib import Path
 
-from helpers import QUICK, Result, RunCommand
-
-# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
-# thread, and on a busy machine threads that wait for each other take many times as long.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
+from helpers import QUICK, Result, RunCommand
 
 from makemore_pl.cli import main
 from makemore_pl.data.lists import find_list

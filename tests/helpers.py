@@ -1,12 +1,17 @@
-"""What several test files share."""
+"""What several test files share. conftest.py imports this file before any other."""
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
+# thread, and on a busy machine threads that wait for each other take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import lightning as L
 import pytest

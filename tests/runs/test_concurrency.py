@@ -40,6 +40,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_two_fits_of_one_name(makemore: RunCommand, short_list: Path, tmp_path: Path) -> None:
     """One trains, the other says why it does not."""
     quick = (*QUICK, "--export.enabled", "false", "--trainer.max_epochs", "1")
@@ -103,6 +104,7 @@ def test_a_run_at_work_is_not_overwritten_or_gone_on_with(
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is killed leaves a lock file, but no lock."""
     code = (
