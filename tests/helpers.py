@@ -60,7 +60,12 @@ def trainer(**options: object) -> L.Trainer:
 
 def load(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    return import_file(SCRIPTS / f"{name}.py", name)
+
+
+def import_file(file: Path, name: str) -> ModuleType:
+    """A file as the module of that name."""
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
