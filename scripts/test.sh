@@ -25,4 +25,6 @@ else
     setup dev $venv --upgrade --upgrade-strategy eager
     $venv/bin/python -m pip freeze --exclude-editable
 fi
-$venv/bin/pytest ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"}
+# A file's tests stay together: they share what their fixtures make. One process: -n 0
+$venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile \
+    ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"}
