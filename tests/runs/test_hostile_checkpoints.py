@@ -85,7 +85,7 @@ DAMAGE: dict[str, tuple[Change, str]] = {
 def test_damage_is_named(run_folder: Path, tmp_path: Path, case: str) -> None:
     change, message = DAMAGE[case]
     file = changed(run_folder / "best.ckpt", tmp_path / "bad.ckpt", change)
-    with pytest.raises(CheckpointError, match="damaged|fit|diverged|program") as error:
+    with pytest.raises(CheckpointError, match=r"bad\.ckpt: ") as error:
         read_checkpoint(file)
     assert message in str(error.value)
 
