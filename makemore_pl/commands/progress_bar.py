@@ -1,27 +1,67 @@
-"""Which progress bar a Trainer shows."""
+"""One progress bar for a whole run, over its steps."""
 
-import sys
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
 
-REFRESH_RATE = 20
+from makemore_pl.model.module import LitBatchNormMLP
+
+REFRESH_EVERY = 20
 """Steps between two updates of the bar."""
 
 
-def progress_bar(wanted: bool | None, callbacks: list[Callback]) -> dict[str, Any]:
-    """Arguments of the Trainer for its progress bar.
+class RunProgressBar(ProgressBar):
+    """Steps done, the time left, and the latest figures, on stderr.
 
     Not Rich's, Lightning's choice where Rich is installed: it gathers all figures in every step, a fifth of
     the time that a small network takes to train.
-
-    Args:
-        wanted: `trainer.enable_progress_bar`; None: where there is a terminal.
-        callbacks: those that the user has asked for; a bar among them stays.
     """
-    if any(isinstance(callback, ProgressBar) for callback in callbacks):
-        return {}
-    if wanted is None:
-        wanted = sys.stdout.isatty()
-    bars = [TQDMProgressBar(refresh_rate=REFRESH_RATE)] if wanted else []
-    return {"enable_progress_bar": wanted, "callbacks": [*callbacks, *bars]}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: tqdm[Any] | None = None
+        self.enabled = True
+
+    def disable(self) -> None:
+        """Show nothing; Lightning asks for it on all ranks but the first."""
+        self.enabled = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.enabled:
+            return
+        total = pl_module.total_steps if isinstance(pl_module, LitBatchNormMLP) else None
+        self.bar = tqdm(
+            total=total, initial=trainer.global_step, desc="training", unit=" steps", dynamic_ncols=True
+        )
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.bar is not None and trainer.global_step % REFRESH_EVERY == 0:
+            self._show(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self._show(trainer, pl_module)
+            self.bar.close()
+            self.bar = None
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert self.bar is not None
+        metrics = self.get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        self.bar.set_postfix(metrics, refresh=False)
+        self.bar.update(trainer.global_step - self.bar.n)

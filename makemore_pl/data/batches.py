@@ -4,18 +4,19 @@ A DataLoader collates example by example, which costs more than the whole traini
 network. Here a stretch of about a million examples at a time is gathered from the stream, equal contexts are
 merged, and batches are slices of it: cheap for a small list, and of bounded memory for one of any size.
 
-Notation: N examples of a stream, B batch size, T block size, V vocabulary size.
+Notation: N examples of a stream, B batch size, P pairs of a context and a target, T block size, V vocabulary
+size. A *pass* goes over all examples once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from makemore_pl.data.merging import Merged, merge, unmerged
-from makemore_pl.memory import require_memory
 from makemore_pl.vocabulary import BOUNDARY
 
 Windows = tuple[Tensor, Tensor]
@@ -23,8 +24,6 @@ Windows = tuple[Tensor, Tensor]
 
 STRETCH = 1 << 20
 """Most examples that are gathered at once."""
-ROW_BYTES = 330
-"""Most that an example takes besides its context: places, order, target, weight; sorting takes most of it."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Batch:
 
     Attributes:
         contexts: int64 (B, T).
-        rows: int64 (P,) which context a pair belongs to.
-        targets: int64 (P,) the id that follows.
-        weights: float32 (P,) examples that the pair stands for.
-        mean_weight: examples in a batch of this epoch, on average: what a loss is divided by, so that all
+        rows: int64 (P,), the context that each pair belongs to.
+        targets: int64 (P,), the id that follows.
+        weights: float32 (P,), examples that the pair stands for.
+        mean_weight: examples in a batch of this pass, on average. A loss is divided by it, so that all
             batches and ranks count alike.
     """
 
@@ -50,8 +49,15 @@ class Batch:
         """B."""
         return len(self.contexts)
 
+    @classmethod
+    def of_examples(cls, contexts: Tensor, targets: Tensor) -> "Batch":
+        """From contexts int64 (B, T) and targets int64 (B,), each example as a row of its own."""
+        n = len(targets)
+        rows = torch.arange(n, device=targets.device)
+        return cls(contexts, rows, targets, torch.ones(n, device=targets.device), n)
+
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Itself: the loader puts batches where they are wanted. Lightning asks for it."""
+        """This batch itself, which the loader has put on the device already. Lightning calls it."""
         assert self.contexts.device == device
         return self
 
@@ -88,30 +94,18 @@ def windows(stream: Tensor, places: Tensor, block_size: int) -> Windows:
 
 
 def mixed_seed(seed: int, *numbers: int) -> int:
-    """A seed for each combination of numbers, of 63 bits; neighbouring seeds share none."""
+    """A seed of 63 bits for each combination of numbers; neighbouring seeds share none."""
     for number in numbers:
         seed = (seed * 1_000_003 + number) % (1 << 63)
     return seed
 
 
-class Epoch:
-    """Which epoch is iterated; the name and method that Lightning looks for."""
-
-    number = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.number = epoch
-
-
 class BatchLoader:
-    """Iterates over batches as equal as can be, every example once.
+    """Passes over a stream, in batches as equal as can be. Iterating gives pass 0, each time.
 
-    Equal batches, rather than a short last one: BatchNorm cannot train on a batch of one. An epoch's order
-    depends on seed and epoch alone. Names stand in a stream in random order; so the stretches, taken in a
-    random order, and the rows within each, shuffled, are well mixed.
-
-    Its place is part of a checkpoint, by `state_dict`: training stopped within an epoch goes on there.
+    Equal batches, rather than a short last one: BatchNorm cannot train on a batch of one. The order of a pass
+    depends on the seed and the number of the pass alone. Names stand in a stream in random order; so the
+    stretches, taken in a random order, and the rows within each, shuffled, are well mixed.
 
     Args:
         stream: ids (N,); contexts are gathered where it lies.
@@ -122,9 +116,6 @@ class BatchLoader:
         seed: of the shuffling, the same on every rank; None for no shuffling.
         rank: this process.
         world_size: number of processes; each takes its share of every batch.
-
-    Raises:
-        MemoryLimitError: a stretch would take too much.
     """
 
     def __init__(
@@ -147,19 +138,12 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.n_stretches = -(-len(stream) // STRETCH)
-        n = min(len(stream), STRETCH)
-        each = block_size * (8 + 2 * stream.element_size()) + ROW_BYTES
-        require_memory(n * each, f"contexts: {n:,} examples × {each:,} bytes")
         self.first_stretch = self._gather(0)  # kept: of most lists it is all
         # The same number for all stretches, which are alike.
         self.batches_of_stretch = -(-len(self.first_stretch) // batch_size)
-        self.next_batch = 0
-        self.resume_from = {"epoch": 0, "next_batch": 0}
-        # The names under which Lightning looks for set_epoch.
-        self.sampler = Epoch()
-        self.batch_sampler = None
 
     def __len__(self) -> int:
+        """Batches of a pass."""
         return self.n_stretches * self.batches_of_stretch
 
     @property
@@ -168,60 +152,44 @@ class BatchLoader:
         return len(self.first_stretch) // (self.batches_of_stretch * self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        # An epoch that a checkpoint has begun is gone on with; any other begins at its beginning.
-        resumed = self.resume_from["epoch"] == self.sampler.number
-        first = self.resume_from["next_batch"] if resumed else 0
-        self.resume_from = {"epoch": 0, "next_batch": 0}
-        self.next_batch = 0
+        return self.one_pass(0)
+
+    def one_pass(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of a pass, from batch `first` on."""
         skipped, start = divmod(first, self.batches_of_stretch)
-        for i, stretch in enumerate(self._shuffled_stretches(skipped), start=skipped):
-            done = i * self.batches_of_stretch + start
-            for j, batch in enumerate(self._batches(stretch, start), start=done + 1):
-                self.next_batch = j
-                yield batch
+        for stretch in self._shuffled_stretches(number, skipped):
+            yield from self._batches(stretch, start)
             start = 0
 
-    def state_dict(self) -> dict[str, int]:
-        """How far the epoch has come."""
-        return {"epoch": self.sampler.number, "next_batch": self.next_batch}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from there when that epoch is iterated next."""
-        self.resume_from = dict(state_dict)
-
-    def _stretch_order(self) -> list[int]:
-        if self.seed is None:
-            return list(range(self.n_stretches))
-        return torch.randperm(self.n_stretches, generator=self._generator(self.n_stretches)).tolist()
-
-    def _gather(self, number: int) -> Merged:
-        """Contexts and targets of one stretch."""
+    def _gather(self, stretch: int) -> Merged:
+        """Contexts and targets of one stretch, in the stream's order."""
         n = len(self.stream)
-        start, end = n * number // self.n_stretches, n * (number + 1) // self.n_stretches
+        start, end = n * stretch // self.n_stretches, n * (stretch + 1) // self.n_stretches
         places = torch.arange(start, end, device=self.stream.device)
         return self.merge(*windows(self.stream, places, self.block_size))
 
-    def _shuffled(self, number: int) -> Merged:
-        """One stretch in this epoch's order."""
-        stretch = self._gather(number) if number else self.first_stretch
+    def _shuffled(self, number: int, stretch: int) -> Merged:
+        """One stretch in the order of pass `number`."""
+        gathered = self._gather(stretch) if stretch else self.first_stretch
         if self.seed is None:
-            return stretch
-        # Drawn on the CPU: the same on every device.
-        order = torch.randperm(len(stretch), generator=self._generator(number))
-        return stretch.take(order.to(self.stream.device))
+            return gathered
+        return gathered.take(self._permutation(len(gathered), number, stretch).to(self.stream.device))
 
-    def _shuffled_stretches(self, skipped: int) -> Iterator[Merged]:
-        """The stretches of this epoch; while one is learnt from, a thread prepares the next."""
-        numbers = self._stretch_order()[skipped:]
+    def _shuffled_stretches(self, number: int, skipped: int) -> Iterator[Merged]:
+        """The stretches of pass `number`; while one is learnt from, a thread prepares the next."""
+        order = list(range(self.n_stretches))
+        if self.seed is not None:
+            order = self._permutation(self.n_stretches, number, self.n_stretches).tolist()
+        order = order[skipped:]
         with ThreadPoolExecutor(1) as thread:
             ahead = None
-            for number, following in zip(numbers, [*numbers[1:], None], strict=True):
-                stretch = ahead.result() if ahead else self._shuffled(number)
-                ahead = None if following is None else thread.submit(self._shuffled, following)
-                yield stretch
+            for stretch, following in zip(order, [*order[1:], None], strict=True):
+                shuffled = ahead.result() if ahead else self._shuffled(number, stretch)
+                ahead = None if following is None else thread.submit(self._shuffled, number, following)
+                yield shuffled
 
-    def _batches(self, stretch: Merged, start: int) -> Iterator[Batch]:
-        """This rank's share of a stretch's batches, from batch `start` on."""
+    def _batches(self, stretch: Merged, first: int) -> Iterator[Batch]:
+        """This rank's share of a stretch's batches, from batch `first` on."""
         sizes = stretch.ends.diff(prepend=stretch.ends.new_zeros(1))
         numbers = torch.arange(len(stretch), device=self.stream.device)
         rows = numbers.repeat_interleave(sizes).to(self.device)  # (P,)
@@ -232,15 +200,60 @@ class BatchLoader:
         bounds = [len(stretch) * share // shares for share in range(shares + 1)]  # in contexts
         pair_bounds = torch.cat([stretch.ends.new_zeros(1), stretch.ends])[bounds].tolist()
         mean_weight = len(self.stream) / (self.n_stretches * shares)
-        for batch in range(start, self.batches_of_stretch):
+        for batch in range(first, self.batches_of_stretch):
             share = batch * self.world_size + self.rank
-            first, last = bounds[share], bounds[share + 1]
+            start, end = bounds[share], bounds[share + 1]
             pairs = slice(pair_bounds[share], pair_bounds[share + 1])
-            yield Batch(
-                contexts[first:last], rows[pairs] - first, targets[pairs], weights[pairs], mean_weight
-            )
+            yield Batch(contexts[start:end], rows[pairs] - start, targets[pairs], weights[pairs], mean_weight)
 
-    def _generator(self, number: int) -> torch.Generator:
-        """For the order of stretch `number`, or of the stretches, in this epoch."""
+    def _permutation(self, n: int, *numbers: int) -> Tensor:
+        """A random order of n things, int64 (n,), drawn on the CPU: the same on every device."""
         assert self.seed is not None
-        return torch.Generator().manual_seed(mixed_seed(self.seed, self.sampler.number, number))
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, *numbers))
+        return torch.randperm(n, generator=generator)
+
+
+class TrainingLoader:
+    """Pass after pass without end, cut into what Lightning calls epochs.
+
+    Each iteration begins where the one before ended, and only the number of batches seen so far says where
+    that is: so a run resumed from a checkpoint needs to know nothing else of its data.
+
+    Args:
+        loader: gives the passes.
+        position: batches seen before the first iteration.
+        batches_per_pass: the first so many batches of each pass are seen; None: all.
+        epoch_end: from the position where an epoch begins to the one where it ends; None: a pass later.
+    """
+
+    def __init__(
+        self,
+        loader: BatchLoader,
+        position: int = 0,
+        batches_per_pass: int | None = None,
+        epoch_end: Callable[[int], int] | None = None,
+    ) -> None:
+        self.loader = loader
+        self.position = position
+        self.batches_per_pass = batches_per_pass or len(loader)
+        self.epoch_end = epoch_end
+        self._batches = self._endless()
+
+    def __len__(self) -> int:
+        """Batches of an epoch, where all epochs have the same number."""
+        if self.epoch_end is not None:
+            raise TypeError("epochs are of different lengths")  # Lightning then takes batches as they come
+        return self.batches_per_pass
+
+    def __iter__(self) -> Iterator[Batch]:
+        end = self.epoch_end(self.position) if self.epoch_end else self.position + len(self)
+        while self.position < end:
+            batch = next(self._batches)
+            self.position += 1
+            yield batch
+
+    def _endless(self) -> Iterator[Batch]:
+        number, first = divmod(self.position, self.batches_per_pass)
+        while True:
+            yield from islice(self.loader.one_pass(number, first), self.batches_per_pass - first)
+            number, first = number + 1, 0

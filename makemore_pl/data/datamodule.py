@@ -1,15 +1,15 @@
 """`NamesDataModule`: train, dev and test batches of a list of names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 
-from makemore_pl.data.batches import BatchLoader, Windows, windows
+from makemore_pl.data.batches import BatchLoader, TrainingLoader, Windows, windows
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.lists import find_list
 from makemore_pl.errors import CheckpointError, DataError
-from makemore_pl.memory import require_memory
 from makemore_pl.vocabulary import Vocabulary, describe_characters
 
 DEVICE_BYTES = 1 << 30
@@ -31,6 +31,10 @@ class NamesDataModule(L.LightningDataModule):
         characters: the vocabulary; by default that of the list. A checkpoint's own is put here when it is
             tested on another list.
 
+    Attributes:
+        epoch_end, batches_per_pass: see `TrainingLoader`.
+        shuffle: give each pass an order of its own. `makemore fit` sets these three.
+
     Raises:
         DataError: the list cannot be read or has too few names, or a size is below 1.
     """
@@ -47,11 +51,8 @@ class NamesDataModule(L.LightningDataModule):
         characters: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("block_size", block_size),
-            ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size),
-        ):
+        sizes = {"block_size": block_size, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        for name, value in sizes.items():
             if value < 1:
                 raise DataError(f"data.{name} must be at least 1, not {value}")
         self.save_hyperparameters()
@@ -64,8 +65,12 @@ class NamesDataModule(L.LightningDataModule):
         self.corpus = open_corpus(self.list, dedupe=dedupe, seed=split_seed)
         if characters:
             self.corpus = self.corpus.with_vocabulary(Vocabulary(characters))
-        self._streams: dict[str, torch.Tensor] = {}
-        self._order_seed: int | None = None
+        self.epoch_end: Callable[[int], int] | None = None
+        self.batches_per_pass: int | None = None
+        self.shuffle = True
+        self._training_pass: BatchLoader | None = None
+        self._order_seed = torch.initial_seed()
+        self._resumed_at = 0  # batches seen before this fit
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -83,27 +88,23 @@ class NamesDataModule(L.LightningDataModule):
         return len(self.corpus.streams["train"])
 
     def examples(self, split: str) -> Windows:
-        """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order.
-
-        Raises:
-            MemoryLimitError: the contexts would take too much.
-        """
+        """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order."""
         stream = torch.from_numpy(self.corpus.streams[split])
-        n, t = len(stream), self.block_size
-        each = t * (8 + stream.element_size()) + 40  # int64 and as in the stream; places of the examples
-        require_memory(n * each, f"contexts: {n:,} examples × {each:,} bytes")
         contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
         return contexts.long(), targets.long()
 
     def setup(self, stage: str) -> None:
-        """Called by Lightning, on each rank."""
-        assert self.trainer is not None
+        """Agree on the seed of the training order. Lightning calls it on each rank."""
         # What seed_everything has set; without it ranks have seeds of their own, and rank 0's counts.
-        self._order_seed = self.trainer.strategy.broadcast(torch.initial_seed())
+        seed = torch.initial_seed()
+        self._order_seed = self.trainer.strategy.broadcast(seed) if self.trainer else seed
 
-    def train_dataloader(self) -> BatchLoader:
-        seed = torch.initial_seed() if self._order_seed is None else self._order_seed
-        return self._loader("train", self.batch_size, seed=seed)
+    def train_dataloader(self) -> TrainingLoader | BatchLoader:
+        loader = self.training_pass()
+        if self.trainer and getattr(self.trainer, "overfit_batches", 0) > 0:
+            return loader  # its first batches, the same in each epoch
+        loader.seed = self._order_seed if self.shuffle else None
+        return TrainingLoader(loader, self.position, self.batches_per_pass, self.epoch_end)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("dev", self.eval_batch_size)
@@ -115,39 +116,53 @@ class NamesDataModule(L.LightningDataModule):
         """Each example of the test split, in its order."""
         return self._loader("test", self.eval_batch_size, merged=False)
 
+    def training_pass(self) -> BatchLoader:
+        """This rank's share of the training split, once over; the same object at each call."""
+        if self._training_pass is None:
+            self._training_pass = self._loader("train", self.batch_size)
+        return self._training_pass
+
+    @property
+    def position(self) -> int:
+        """Training batches seen since the run began, before and after it was resumed."""
+        seen = self.trainer.fit_loop.total_batch_idx + 1 if self.trainer else 0
+        return max(seen, self._resumed_at)
+
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must know of its data to be exported or tested without it, or gone on with."""
+        """All that a checkpoint must hold of its data: to be exported or tested without it, or resumed."""
         return {
             "characters": self.vocabulary.characters,
             "list_name": self.list.name,
             "list_sha256": self.list.sha256,
             "longest_name": self.corpus.longest_name,
             "order_seed": self._order_seed,
+            "position": self.position,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with ids that mean other characters."""
+        """Resume after the batches that a checkpoint has seen.
+
+        Raises:
+            CheckpointError: its ids stand for other characters than this list's.
+        """
         if state_dict["characters"] != self.vocabulary.characters:
             raise CheckpointError(
                 f"the checkpoint knows {describe_characters(state_dict['characters'])}, the list "
                 f"{self.list.name} has {describe_characters(self.vocabulary.characters)}"
             )
-        self._order_seed = state_dict.get("order_seed")
+        self._order_seed = state_dict["order_seed"]
+        self._resumed_at = state_dict["position"]
 
-    def _loader(
-        self, split: str, batch_size: int, seed: int | None = None, merged: bool | None = None
-    ) -> BatchLoader:
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if split not in self._streams:
-            stream = torch.from_numpy(self.corpus.streams[split])
-            self._streams[split] = stream.to(device) if stream.nbytes <= DEVICE_BYTES else stream
+    def _loader(self, split: str, batch_size: int, merged: bool | None = None) -> BatchLoader:
+        trainer = self.trainer
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        stream = torch.from_numpy(self.corpus.streams[split])
         return BatchLoader(
-            self._streams[split],
+            stream.to(device) if stream.nbytes <= DEVICE_BYTES else stream,
             self.block_size,
             batch_size,
             merged=self.merge if merged is None else merged,
             device=device,
-            seed=seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
         )

@@ -52,7 +52,7 @@ class Export:
 
 
 def export_checkpoint(
-    checkpoint: Path | str, output: Path | str | None = None, form: FormChoice = "auto"
+    checkpoint: Checkpoint | Path | str, output: Path | str | None = None, form: FormChoice = "auto"
 ) -> Export:
     """Fold, verify and write `model.onnx`, `sampler.onnx` and `verification.json`.
 
@@ -71,7 +71,7 @@ def export_checkpoint(
         VerificationError: a file is not the trained model; nothing is left behind.
         RequestError: the output folder cannot be written to.
     """
-    source = read_checkpoint(checkpoint)
+    source = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
     folder = Path(output) if output is not None else source.path.parent
     with _work_folder(folder) as work:
         report = _write(work, source, form)

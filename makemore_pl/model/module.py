@@ -1,4 +1,7 @@
-"""`LitBatchNormMLP`: loss, optimiser, schedule and metrics around the network, nothing else."""
+"""`LitBatchNormMLP`: loss, optimiser, schedule and metrics around the network, nothing else.
+
+Notation: B batch size, V vocabulary size.
+"""
 
 import math
 from typing import Any
@@ -9,9 +12,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from makemore_pl.data.batches import Batch, BatchLoader, mixed_seed
+from makemore_pl.data.batches import Batch, TrainingLoader, mixed_seed
 from makemore_pl.errors import RequestError
-from makemore_pl.memory import require_memory
 from makemore_pl.model.network import BatchNormMLP
 
 DIVERGED = "training has diverged; try a lower model.lr"
@@ -19,6 +21,9 @@ DECAY_EXAMPLES = 50_000
 """Training examples at which the weight decay is 1; found on nine lists, see docs/recipes.md."""
 MOST_SHRINKING = 0.4
 """The share of a weight that decay may take in one step, so that a short list still learns."""
+
+AnyBatch = Batch | tuple[Tensor, Tensor] | list[Tensor]
+"""A batch of `NamesDataModule`; or contexts int64 (B, T) and targets int64 (B,), as of any DataLoader."""
 
 
 def default_weight_decay(n_examples: int, lr: float) -> float:
@@ -58,6 +63,9 @@ class LitBatchNormMLP(L.LightningModule):
         label_smoothing: share of the target spread evenly over all characters, in training only.
         network: the other arguments of `BatchNormMLP`.
 
+    Attributes:
+        total_steps: length of the cycle, in optimiser steps; None: what the Trainer estimates.
+
     Raises:
         RequestError: a value out of its range.
     """
@@ -88,12 +96,13 @@ class LitBatchNormMLP(L.LightningModule):
         if not 0 <= label_smoothing < 1:
             raise RequestError(f"model.label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         self.save_hyperparameters()
-        self._noise_seed = torch.initial_seed()
         self.lr = lr
         self.warmup = warmup
         self.weight_decay = default_weight_decay(n_examples, lr) if weight_decay is None else weight_decay
         self.betas = (0.9, beta2)
         self.label_smoothing = label_smoothing
+        self.total_steps: int | None = None
+        self.noise_seed = torch.initial_seed()
         self.net = BatchNormMLP(vocab_size, block_size, **network)
         # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
         # it would be left out, and the mean of the rest look like a result.
@@ -102,77 +111,82 @@ class LitBatchNormMLP(L.LightningModule):
         for metric in (self.val_nll, self.test_nll):
             metric.set_dtype(torch.float64)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the name of each hook that it calls here, 50 times a step; PyTorch would look
-        # each time whether a parameter, a buffer or a module is being set.
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
     def forward(self, context: Tensor) -> Tensor:
         """context int64 (B, T) -> logits (B, V)."""
         logits: Tensor = self.net(context)
         return logits
 
     def setup(self, stage: str) -> None:
-        """Called by Lightning, before a checkpoint is loaded."""
-        self._noise_seed = torch.initial_seed()
+        """Take the seed of Dropout's noise. Lightning calls it before a checkpoint is loaded."""
+        self.noise_seed = torch.initial_seed()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["noise_seed"] = self._noise_seed
+        checkpoint["noise_seed"] = self.noise_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._noise_seed = int(checkpoint.get("noise_seed", self._noise_seed))
+        self.noise_seed = checkpoint.get("noise_seed", self.noise_seed)
 
     def on_train_start(self) -> None:
-        """Raises RequestError, on all ranks alike, for batches on which BatchNorm cannot train."""
+        """Refuse, on all ranks alike, batches of one context: BatchNorm cannot train on them.
+
+        Raises:
+            RequestError: with what to change.
+        """
         loader = self.trainer.train_dataloader
         has_norm = any(isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm) for layer in self.net.modules())
-        if has_norm and isinstance(loader, BatchLoader) and loader.smallest < 2:
+        if has_norm and isinstance(loader, TrainingLoader) and loader.loader.smallest < 2:
             share = " for each rank" if self.trainer.world_size > 1 else ""
             raise RequestError(
-                f"BatchNorm cannot train on a batch of {loader.smallest} contexts{share}; "
+                f"BatchNorm cannot train on a batch of {loader.loader.smallest} contexts{share}; "
                 "choose a larger data.batch_size, or model.batch_norm false"
             )
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         # Dropout's noise depends on seed, step and rank alone: ranks draw their own, and a run that is
-        # stopped and gone on with repeats it, whatever else has drawn random numbers in between.
+        # resumed repeats it, whatever else has drawn random numbers in between.
         if self.hparams.get("dropout"):
             step = self.trainer.fit_loop.total_batch_idx
-            torch.manual_seed(mixed_seed(self._noise_seed, step, self.global_rank))
+            torch.manual_seed(mixed_seed(self.noise_seed, step, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if batch_idx == 0:
-            self._require_memory(len(batch), training=True)
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
+        batch = as_batch(batch)
         log_probs = self.net(batch.contexts).log_softmax(dim=1)  # (B, V)
         loss = batch.nll(log_probs) / batch.mean_weight
         if self.label_smoothing:
             uniform = -(log_probs.mean(dim=1)[batch.rows] * batch.weights).sum() / batch.mean_weight
             loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
         if self._is_logged_step():
-            self.log("train/loss", loss, prog_bar=True)
+            self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, self.val_nll)
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
+        self._evaluate(as_batch(batch), self.val_nll)
 
     def on_validation_epoch_end(self) -> None:
         self._log_figures("val", self.val_nll)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, self.test_nll)
+    def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
+        self._evaluate(as_batch(batch), self.test_nll)
 
     def on_test_epoch_end(self) -> None:
         self._log_figures("test", self.test_nll)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Log-probabilities of the next character in nats, (B, V)."""
-        log_probs: Tensor = self.net(batch.contexts).log_softmax(dim=1)
+        log_probs: Tensor = self.net(as_batch(batch).contexts).log_softmax(dim=1)
         return log_probs
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW and the cycle.
+
+        Raises:
+            RequestError: the run has no end, so that the cycle has no length.
+        """
+        total_steps = self.total_steps or self.trainer.estimated_stepping_batches
+        if not 0 < total_steps < math.inf:
+            raise RequestError(
+                "the learning rate's cycle needs a length: give trainer.max_steps or max_epochs"
+            )
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim == 1]
         groups = [
@@ -181,8 +195,7 @@ class LitBatchNormMLP(L.LightningModule):
         ]
         # Fused: one kernel for all parameters, on the CPU as on the GPU.
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
-        # Not OneCycleLR: its length is part of its state, so that training could not go on for longer.
-        total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        # Not OneCycleLR: its length is part of its state, so that a run could not be resumed for longer.
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: one_cycle(step / total_steps, self.warmup)
         )
@@ -193,28 +206,15 @@ class LitBatchNormMLP(L.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         return every > 0 and (self.global_step + 1) % every == 0
 
-    def _evaluate(self, batch: Batch, batch_idx: int, nll: MeanMetric) -> None:
-        if batch_idx == 0:
-            self._require_memory(len(batch), training=False)
+    def _evaluate(self, batch: Batch, nll: MeanMetric) -> None:
         if not len(batch):  # this rank's share of less than one context for each
             return
         n_examples = batch.weights.double().sum()
         mean = batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples
         try:
             nll.update(mean, n_examples)
-        except RuntimeError as error:  # that it is not a number
+        except RuntimeError as error:  # it is NaN
             raise RequestError(f"the NLL is {mean:g}: {DIVERGED}") from error
-
-    def _require_memory(self, batch: int, *, training: bool) -> None:
-        """Estimate what a step takes: ids, activations, their gradients; and AdamW's state with gradients."""
-        net = self.net
-        kept = 6 * net.n_layers if training else 3  # tensors (B, H) alive at a time
-        each = 8 * net.block_size * (1 + net.n_embd) + 4 * kept * net.n_hidden + 16 * net.vocab_size
-        n_parameters = net.n_parameters if training else 0
-        require_memory(
-            batch * each + 12 * n_parameters,
-            f"a step: {batch:,} examples × {each:,} bytes + {n_parameters:,} parameters × 12 bytes",
-        )
 
     def _log_figures(self, stage: str, metric: MeanMetric) -> None:
         nll = metric.compute()
@@ -225,3 +225,8 @@ class LitBatchNormMLP(L.LightningModule):
         self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
         self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
         self.log(f"{stage}/bits_per_char", nll / math.log(2), sync_dist=True)
+
+
+def as_batch(batch: AnyBatch) -> Batch:
+    """A batch as `NamesDataModule` gives it, from that or from a pair of contexts and targets."""
+    return batch if isinstance(batch, Batch) else Batch.of_examples(*batch)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of BatchNorm1d, SyncBatchNorm and Lightning's
 
 from makemore_pl.data.batches import Batch
+from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 
@@ -94,11 +95,11 @@ class RecalibrateBatchNorm(Callback):
         if trainer.world_size == 1 and not self.on_one_rank:
             return
         assert isinstance(pl_module, LitBatchNormMLP)
-        data: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+        data: NamesDataModule | None = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         if data is None:
             raise RequestError("recalibration reads the training set from a data module; fit with one")
         # A loader of its own, so that the one in use keeps its place; it yields this rank's share.
-        batches = data.train_dataloader()
+        batches = data.training_pass()
         recalibrate(
             pl_module.net.layers, batches, lambda sums: trainer.strategy.reduce(sums, reduce_op="sum")
         )

@@ -1,4 +1,4 @@
-"""A run stopped at any instant, and gone on with, ends bit for bit as one that was never stopped.
+"""A run stopped at any instant, and resumed, ends bit for bit as one that was never stopped.
 
 Runs are processes of their own, forked from a server that has imported everything, and killed by SIGKILL
 where a test wants it.
@@ -18,16 +18,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import load
+from helpers import load, trainer
 
 from makemore_pl import files as atomic
 from makemore_pl.cli import main
-from makemore_pl.commands import export_after_fit as callbacks
+from makemore_pl.commands import fit as fit_command
 from makemore_pl.errors import CheckpointError, RequestError
 from makemore_pl.export import export
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.runs import checkpointing as saving
-from makemore_pl.runs.metrics import MetricsWriter
 from makemore_pl.runs.run_folder import claim_run, resolve_checkpoint
 
 RUN = Path("checkpoints") / "killed"
@@ -38,9 +37,7 @@ FIT = shlex.split(
     "--trainer.enable_progress_bar false"
 )
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(
-    ["makemore_pl.commands.lightning_cli", "makemore_pl.export.export", "test_stop_and_go"]
-)
+processes.set_forkserver_preload(["makemore_pl.commands.fit", "makemore_pl.export.export", "test_resuming"])
 
 
 def die() -> None:
@@ -64,7 +61,7 @@ def die_in_a_step() -> None:
 
 
 def die_in_validation() -> None:
-    at_step(13, die, "validation_step")
+    at_step(10, die, "validation_step")
 
 
 def die_while_writing() -> None:
@@ -106,7 +103,7 @@ def die_between_the_first_best_and_last() -> None:
 
 
 def die_in_export() -> None:
-    callbacks.export_checkpoint = lambda *args, **kwargs: _die_with_a_work_folder()
+    fit_command.export_checkpoint = lambda *args, **kwargs: _die_with_a_work_folder()
 
 
 def _die_with_a_work_folder() -> None:
@@ -265,7 +262,7 @@ def test_a_signal_leaves_the_present_step_and_says_how_to_go_on(
     ended, printed = run(place, [*FIT, *every], sabotage)
     assert ended == code, printed
     [error] = re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE)
-    assert re.fullmatch("interrupted at step 11; go on with: makemore fit --config .* --ckpt_path .*", error)
+    assert re.fullmatch("interrupted at step 11; resume with: makemore fit --config .* --ckpt_path .*", error)
     assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 11
     ended, printed = run(place, ["fit", *shlex.split(error.rpartition("makemore fit")[2])])
     assert ended == 0, printed
@@ -312,7 +309,7 @@ def terminate_in_the_export() -> None:
     [
         (press_ctrl_c_in_the_test, 130, "interrupted"),
         (terminate_in_the_test, 143, "interrupted"),
-        (terminate_in_the_export, 143, "interrupted at step 24; go on with: .*"),
+        (terminate_in_the_export, 143, "interrupted"),
     ],
 )
 def test_a_signal_after_training_is_said(
@@ -347,7 +344,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_at_once(
     assert "Traceback" not in printed
     [error] = re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE)
     assert error == f"{RUN}/last.ckpt: cannot be written ({reason}); the earlier one stays"
-    assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 9
+    assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 10
     assert not list((place / RUN).glob(".*.part"))
     code, printed = run(place, [*FIT, "--ckpt_path", "last"])
     assert code == 0, printed
@@ -377,30 +374,6 @@ def test_what_is_written_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_rows_past_the_checkpoint_and_half_rows_go_and_a_repeated_row_is_one(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.csv"
-    file.write_text("epoch,step,train/loss\r\n0,2,3.5\r\n0,12,3.0\r\n0,13,2.5\r\n0,1")
-    writer = MetricsWriter(str(tmp_path), first_step=13)
-    for _ in range(2):
-        writer.log_metrics({"train/loss": 2.0, "epoch": 0}, step=13)
-        writer.save()
-    assert file.read_text().splitlines() == [
-        "epoch,step,train/loss",
-        "0,2,3.5",
-        "0,12,3.0",
-        "0,13,2.0",
-    ]
-    writer.log_metrics({"val/nll": 2.1, "epoch": 0}, step=13)
-    writer.save()
-    assert file.read_text().splitlines() == [
-        "epoch,step,train/loss,val/nll",
-        "0,2,3.5,",
-        "0,12,3.0,",
-        "0,13,2.0,",
-        "0,13,,2.1",
-    ]
-
-
 def test_a_killed_beginning_gives_back_what_it_was_to_replace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,21 +398,6 @@ def test_a_killed_beginning_gives_back_what_it_was_to_replace(
         assert claim_run(held, None, "list").name == "list-2"
 
 
-def test_a_damaged_record_of_figures_is_named_and_kept(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.csv"
-    for content in (
-        b"epoch,loss\n0,1\n",
-        b"epoch,step\n0,all\n",
-        b"step\n1,2,3\n",
-        b"\xff\xfe\n\n",
-        b"a\n\n1\n",
-    ):
-        file.write_bytes(content)
-        with pytest.raises(RequestError, match=r"metrics\.csv: damaged"):
-            MetricsWriter(str(tmp_path), first_step=5)
-        assert file.read_bytes() == content
-
-
 def test_last_is_not_an_older_run_when_the_newest_was_killed_at_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,20 +417,10 @@ def test_last_is_not_an_older_run_when_the_newest_was_killed_at_its_beginning(
 
 
 def test_a_folder_that_has_been_moved_keeps_its_best_score(tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.mkdir()
-    before = saving.RunCheckpoint(str(old))
-    before.best_model_path = str(old / "best.ckpt")
-    before.best_model_score = torch.tensor(2.1)
-    before.best_k_models = {before.best_model_path: before.best_model_score}
-    (old / "best.ckpt").write_text("")
-    old.rename(new)
-    after = saving.RunCheckpoint(str(new), every_n_train_steps=5)
-    assert after.state_key == before.state_key
-    after.load_state_dict(before.state_dict())
-    assert after.best_model_path == str(new / "best.ckpt")
-    assert after.best_k_models == {after.best_model_path: torch.tensor(2.1)}
-    assert after.best_model_score == torch.tensor(2.1)
-    other = saving.RunCheckpoint(str(tmp_path / "other"))
-    other.load_state_dict(before.state_dict())
-    assert (other.best_model_path, other.best_k_models) == ("", {})  # its own best are still to come
+    (tmp_path / "best.ckpt").write_text("")
+    here, elsewhere = saving.RunCheckpoint(str(tmp_path)), saving.RunCheckpoint(str(tmp_path / "new"))
+    for checkpoints in (here, elsewhere):
+        checkpoints.load_state_dict({"best_score": 2.1})
+        checkpoints.on_fit_start(trainer(), LitBatchNormMLP(27, 3))
+    assert here.best_score == 2.1
+    assert elsewhere.best_score is None  # its own best is still to come

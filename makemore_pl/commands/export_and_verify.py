@@ -1,0 +1,43 @@
+"""`makemore export` and `makemore verify`: the post-process step, and its proof, again."""
+
+from jsonargparse import ArgumentParser
+
+from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+
+
+def export(args: list[str]) -> None:
+    """Fold, prove and write the files of a checkpoint.
+
+    Raises:
+        MakemoreError: anything the user can fix, or a failed proof.
+    """
+    parser = ArgumentParser(
+        prog="makemore export",
+        description="Fold a checkpoint, prove that nothing changed, and write the ONNX files.",
+        exit_on_error=False,
+    )
+    add = parser.add_argument
+    add("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
+    add("-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out")
+    form_help = "how the network is stored; auto: as trained in model.onnx, the fastest form in sampler.onnx"
+    add("--form", type=FormChoice, default="auto", help=form_help)
+    options = parser.parse_args(args)
+    exported = export_checkpoint(options.checkpoint, options.output, options.form)
+    print(f"{exported.folder}: {exported.report.describe()}")
+
+
+def verify(args: list[str]) -> None:
+    """Prove an existing file.
+
+    Raises:
+        MakemoreError: anything the user can fix, or a failed proof.
+    """
+    parser = ArgumentParser(
+        prog="makemore verify",
+        description="Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not.",
+        exit_on_error=False,
+    )
+    parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")
+    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
+    options = parser.parse_args(args)
+    print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")

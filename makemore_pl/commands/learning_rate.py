@@ -1,0 +1,56 @@
+"""`makemore lr-find`: sweep learning rates in one short training, and suggest one."""
+
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from makemore_pl.commands.lightning_cli import MakemoreCLI
+from makemore_pl.commands.training_errors import explained
+from makemore_pl.runs.lr_find import SweepTrainer
+
+COMMAND = "lr_find"
+
+
+class LearningRateCLI(MakemoreCLI):
+    """The command `lr-find`."""
+
+    trainer_type = SweepTrainer
+    needs_checkpoint = False
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there a staticmethod
+        return {COMMAND: {"model", "datamodule"}}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        # As long as the sweep takes; the weights are kept meanwhile in a folder that goes with it.
+        work_folder = self.held.enter_context(TemporaryDirectory(prefix="makemore-"))
+        return super().instantiate_trainer(
+            default_root_dir=work_folder, max_epochs=-1, max_steps=self.options.steps, **kwargs
+        )
+
+    def lr_find(self, steps: int, **kwargs: Any) -> None:
+        """Sweep, and print the suggestion."""
+        assert isinstance(self.trainer, SweepTrainer)
+        with explained(self.name, self.started, self.source):
+            sweep = self.trainer.lr_find(steps=steps, **kwargs)
+        if not self.trainer.is_global_zero:
+            return
+        option = "optimizer.lr" if self.options.get("optimizer") else "model.lr"
+        low, high = (f"{sweep.rates[step]:.2g}" for step in sweep.valley)
+        print(f"lr:     {sweep.suggestion:.2g}, the middle of where the loss was lowest, {low} to {high}")
+        print(
+            f"sweep:  {len(sweep.losses):,} of {steps:,} steps, {sweep.rates[0]:.2g} to {sweep.rates[-1]:.2g}"
+        )
+        print(f"plot:   {kwargs['plot']}")
+        if not sweep.is_bracketed:
+            print("note:   the loss is lowest at an end of the sweep; widen it by --min_lr or --max_lr")
+        print(f"use:    makemore fit ... --{option} {sweep.suggestion:.2g}")
+
+
+def run(args: list[str]) -> None:
+    """Run the command.
+
+    Raises:
+        MakemoreError: anything the user can fix.
+    """
+    LearningRateCLI(COMMAND, args)
