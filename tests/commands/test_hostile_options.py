@@ -96,27 +96,29 @@ def test_fit_refuses_in_one_line(
 
 
 USUAL = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 50}
-USUAL |= {"gradient_clip_val": None, "val_check_interval": 1.0, "devices": "auto"}
+USUAL |= {"gradient_clip_val": None, "val_check_interval": 1.0, "limit_train_batches": 1.0, "devices": "auto"}
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("seed", -1),
-        ("seed", 1 << 32),
-        ("accumulate_grad_batches", 0),
-        ("check_val_every_n_epoch", 0),
-        ("log_every_n_steps", -1),
-        ("gradient_clip_val", -1),
-        ("val_check_interval", 0.0),
-        ("devices", 10**9),
+        ("seed_everything", -1),
+        ("seed_everything", 1 << 32),
+        ("trainer.accumulate_grad_batches", 0),
+        ("trainer.check_val_every_n_epoch", 0),
+        ("trainer.log_every_n_steps", -1),
+        ("trainer.gradient_clip_val", -1),
+        ("trainer.val_check_interval", 0.0),
+        ("trainer.limit_train_batches", 0),
+        ("trainer.devices", 10**9),
     ],
 )
 def test_options_that_lightning_does_not_check(option: str, value: object) -> None:
-    check_options(42, Namespace(USUAL))
-    changed = {"seed": 42, **USUAL, option: value}
+    options = Namespace(seed_everything=42, trainer=Namespace(USUAL))
+    check_options(options)
+    options[option] = value
     with pytest.raises(MakemoreError, match=option):
-        check_options(changed.pop("seed"), Namespace(changed))
+        check_options(options)
 
 
 @pytest.mark.parametrize(
