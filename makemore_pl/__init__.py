@@ -1,5 +1,6 @@
 """Train a character-level BatchNorm-MLP on names, prove its export, sample it with ONNX Runtime."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +13,6 @@ __all__ = ["Sampler", "Scorer", "__version__"]
 
 def __getattr__(name: str) -> Any:
     """Import the public classes on first use, so that `import makemore_pl` costs nothing."""
-    if name == "Sampler":
-        from makemore_pl.runtime.sampler import Sampler
-
-        return Sampler
-    if name == "Scorer":
-        from makemore_pl.runtime.scorer import Scorer
-
-        return Scorer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in ("Sampler", "Scorer"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"makemore_pl.runtime.{name.lower()}"), name)

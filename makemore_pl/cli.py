@@ -5,30 +5,44 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
 from makemore_pl import __version__
 from makemore_pl.errors import MakemoreError
-from makemore_pl.memory import MemoryLimitError, memory_cap, out_of_memory
+from makemore_pl.memory import memory_cap, out_of_memory
 
 COMMANDS = {
-    "fit": "train on a list of names, then test, fold, verify and export",
-    "validate": "figures of a checkpoint on the dev split",
-    "test": "figures of a checkpoint on the test split",
-    "predict": "a checkpoint's next-character probabilities on the test split, as CSV",
-    "lr-find": "sweep learning rates, and suggest one",
-    "export": "fold a checkpoint, prove it, and write ONNX files",
-    "verify": "prove again that an ONNX file equals a checkpoint",
-    "report": "one HTML page that shows what a checkpoint has learned",
-    "sample": "make up names with an exported model",
-    "score": "log-likelihood and perplexity of given names",
-    "info": "what an exported file holds",
+    "fit": ("training_commands", "train on a list of names, then test, fold, verify and export"),
+    "validate": ("training_commands", "figures of a checkpoint on the dev split"),
+    "test": ("training_commands", "figures of a checkpoint on the test split"),
+    "predict": ("training_commands", "next-character probabilities on the test split, as CSV"),
+    "lr-find": ("training_commands", "sweep learning rates, and suggest one"),
+    "export": ("training_commands", "fold a checkpoint, prove it, and write ONNX files"),
+    "verify": ("training_commands", "prove again that an ONNX file equals a checkpoint"),
+    "report": ("training_commands", "one HTML page that shows what a checkpoint has learned"),
+    "sample": ("sample", "make up names with an exported model"),
+    "score": ("score", "log-likelihood and perplexity of given names"),
+    "info": ("info", "what an exported file holds"),
 }
-RUNTIME_COMMANDS = ("sample", "score", "info")
-CAPPED_COMMANDS = (*RUNTIME_COMMANDS, "export", "verify")
+"""Of each command: its module under makemore_pl/commands, imported when it is needed, in which
+`run(command, args)` returns the exit code; and a line for the help."""
+CAPPED = ("export", "verify", "sample", "score", "info")
+"""Commands that compute what files of other people say, which cannot be estimated: their memory is capped."""
+HELP = """\
+usage: makemore COMMAND [options]
+
+Train a character-level model on a list of names, prove its ONNX export, make up new names.
+
+commands:
+{commands}
+
+options:
+  -h, --help  this text; 'makemore COMMAND --help' for a command's options
+  --version   the program's version"""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -38,12 +52,12 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; by default the process's own.
     """
     args = sys.argv[1:] if args is None else list(args)
-    # A process started without them has no streams: what is printed is then lost, as the caller wants it.
+    # A process started without streams has none: what is printed is then lost, as the caller wants it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Names of any alphabet, whatever the locale says; and paths that are no text.
+            # Names of any alphabet, whatever the locale says; and paths that are not valid text.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         with _sigterm_interrupts():
@@ -52,9 +66,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
     except MemoryError:
-        code = _fail(str(out_of_memory()), MemoryLimitError.exit_code)
+        code = _fail(str(out_of_memory()), 2)
     except BrokenPipeError:
-        # The reader has gone, as in `makemore sample | head`: nothing is left to be said.
+        # The reader has gone, as in `makemore sample | head`: there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt as interrupt:
@@ -65,10 +79,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """Exit; one of several ranks at once, without Python's shutting down.
+    """Exit; where ranks have talked to each other, without Python's own shutdown.
 
-    Threads of Gloo, with which ranks talk, outlive the process group where DDP was used. One that puts away
-    its last message while Python shuts down asks for an interpreter that is gone, and aborts the process.
+    Threads of Gloo, with which ranks talk, outlive the process group where DDP was used. One that frees its
+    last message while Python shuts down asks for an interpreter that is gone, and aborts the process.
 
     Args:
         code: the exit code.
@@ -85,22 +99,34 @@ def end_process(code: int) -> NoReturn:
 def _run(args: list[str]) -> int:
     command = args[0] if args else "--help"
     if command in ("-h", "--help"):
-        print(_help())
+        lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(lines)))
         return 0
     if command == "--version":
         print(f"makemore {__version__}")
         return 0
     if command not in COMMANDS:
         raise MakemoreError(f"no command {command!r}; there are {', '.join(COMMANDS)}")
-    runner = _runner(command)
-    # What others' files compute cannot be estimated beforehand: the system is told to refuse it.
-    with memory_cap() if command in CAPPED_COMMANDS else nullcontext():
-        return runner(command, args[1:])
+    # PyTorch's threads wait for each other's share of every operation. Awake, as OpenMP has them by default,
+    # they slow down a machine on which others work, too, several times (docs/benchmarks.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    module, _ = COMMANDS[command]
+    try:
+        run = import_module(f"makemore_pl.commands.{module}").run
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("makemore_pl"):
+            raise
+        raise MakemoreError(
+            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]'"
+        ) from error
+    with memory_cap() if command in CAPPED else nullcontext():
+        return int(run(command, args[1:]))
 
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM is like Ctrl-C: what is at work is shut down in order, and leaves nothing half-written."""
+    """Treat SIGTERM like Ctrl-C: what is at work shuts down in order, and leaves nothing half-written."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(number)
@@ -113,52 +139,6 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, earlier)
-
-
-def _runner(command: str) -> Callable[[str, list[str]], int]:
-    """The half of the project that knows `command`. The runtime half must not import the other."""
-    if command in RUNTIME_COMMANDS:
-        from makemore_pl.commands import runtime_commands as commands
-
-        return commands.run
-    _let_waiting_threads_sleep()
-    try:
-        from makemore_pl.commands import training_commands
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("makemore_pl"):
-            raise
-        raise MakemoreError(
-            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]'"
-        ) from error
-    return training_commands.run
-
-
-def _let_waiting_threads_sleep() -> None:
-    """Before PyTorch is loaded: its threads wait for each other's share of every operation.
-
-    Awake, as OpenMP has them by default, they use up their turns on a core; where another process works on
-    the machine, too, a step then takes several times as long. See docs/benchmarks.md.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
-def _help() -> str:
-    lines = [f"  {name:<9} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: makemore COMMAND [options]",
-            "",
-            "Train a character-level model on a list of names, prove its ONNX export, make up new names.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "options:",
-            "  -h, --help  this text; 'makemore COMMAND --help' for a command's options",
-            "  --version   the program's version",
-        ]
-    )
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,9 @@
-"""Errors a user can cause. The command line prints them as one line and exits with their code."""
+"""Errors that a user can cause. The command line prints them as one line and exits with their code.
+
+All of them can be pickled, so that they reach the caller from a process of a pool.
+"""
+
+from collections.abc import Sequence
 
 
 class MakemoreError(Exception):
@@ -24,7 +29,25 @@ class ModelFileError(MakemoreError):
 
 
 class RequestError(MakemoreError):
-    """An option whose value makes no sense, or a wish that cannot be met."""
+    """An option out of its range, or a request that cannot be met."""
+
+
+class TooFewNamesError(RequestError):
+    """Fewer names passed the filters than were asked for; `names` holds those found, if they were kept."""
+
+    exit_code = 1
+
+    def __init__(self, wanted: int, found: int, names: Sequence[str] = ()) -> None:
+        super().__init__(wanted, found, names)  # what a pickle calls the class with
+        self.names = names
+
+    def __str__(self) -> str:
+        wanted, found, _ = self.args
+        return f"found {found:,} of {wanted:,} names; many more draws brought no other that fits the request"
+
+
+class MemoryLimitError(MakemoreError):
+    """Something that would take more memory than the limit allows."""
 
 
 class FoldError(MakemoreError):
@@ -32,6 +55,6 @@ class FoldError(MakemoreError):
 
 
 class VerificationError(MakemoreError):
-    """Two forms of one model that should agree do not."""
+    """Two forms of one model that should agree and do not."""
 
     exit_code = 1

@@ -1,19 +1,20 @@
-"""Files that are there as they were, or as they are to be: whatever stops the process that writes them."""
+"""Files: written whole or not at all, and read with care. Both halves of the project use it."""
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
-from makemore_pl.errors import RequestError
+from makemore_pl.errors import MakemoreError, RequestError
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file anew, with the folders it lies in. Until all of it is on disk, the earlier one stays.
+    """Write a file and the folders it lies in. Until all of it is on disk, the earlier file stays.
 
-    What a killed process leaves is a hidden file beside it, which the next one writes over.
+    A killed process may leave a hidden file beside it, which the next one overwrites.
 
     Raises:
-        OSError: it cannot be written; the earlier one has stayed.
+        OSError: it cannot be written; the earlier file has stayed.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
@@ -30,10 +31,10 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def write_output(file: Path, content: bytes) -> None:
-    """`write_whole` for a file that a command is asked for.
+    """Write a file that the user has asked for, like `write_whole`.
 
     Raises:
-        RequestError: it cannot be written; an earlier one has stayed.
+        RequestError: it cannot be written; the earlier file has stayed.
     """
     try:
         write_whole(file, content)
@@ -42,8 +43,25 @@ def write_output(file: Path, content: bytes) -> None:
 
 
 def whole_lines(file: Path) -> list[str]:
-    """The lines of a text file, but for one that a killed process has cut short; no file, no lines."""
+    """The lines of a text file, without a last one that a killed process has cut short; no file, no lines."""
     if not file.is_file():
         return []
     text = file.read_text(encoding="utf-8")
     return text[: text.rfind("\n") + 1].splitlines()
+
+
+def file_size(path: Path, error: type[MakemoreError]) -> int:
+    """Size of a regular file in bytes. Pipes and devices are refused: they may block, or never end.
+
+    Raises:
+        MakemoreError: of the type `error`; there is no such file, or it is not a regular one.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as reason:  # ValueError: a NUL in the name
+        raise error(f"{path}: {getattr(reason, 'strerror', None) or reason}") from reason
+    if stat.S_ISDIR(status.st_mode):
+        raise error(f"{path}: Is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{path}: not a file but a pipe or a device")
+    return status.st_size

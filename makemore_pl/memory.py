@@ -1,66 +1,58 @@
-"""How much memory the program may take: sizes are estimated first, and refused past a limit.
+"""The memory limit: three quarters of what is available, or what `MAKEMORE_MAX_MEMORY` says.
 
-The limit is three quarters of the memory that is available when it is first asked for;
-`MAKEMORE_MAX_MEMORY` sets another. Shared by both halves of the project: the standard library only.
+Sizes that can be estimated are refused before memory is taken (`require_memory`). What files of other people
+compute cannot be estimated: the system is told to refuse it (`memory_cap`).
 """
 
 import functools
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from makemore_pl.errors import MakemoreError, RequestError
+from makemore_pl.errors import MemoryLimitError, RequestError
 
 VARIABLE = "MAKEMORE_MAX_MEMORY"
 """Environment variable with another limit: bytes, or a number with K, M, G or T (powers of 1024)."""
-SHARE = 0.75
-"""Share of the available memory that may be taken."""
-UNKNOWN = 4 << 30
-"""The memory of a machine that does not say how much it has."""
-
-
-class MemoryLimitError(MakemoreError):
-    """Something would take more memory than the limit allows."""
+ADVICE = f"{VARIABLE}=16G, say, sets another limit"
 
 
 def require_memory(n_bytes: int, arithmetic: str) -> None:
-    """Refuse what would take more than the limit.
+    """Refuse an estimate that is above the limit.
 
     Args:
         n_bytes: the estimate.
-        arithmetic: what takes them and how the estimate comes about, e.g. "model: 5 weights of 4 bytes".
+        arithmetic: the estimate in words, e.g. "model: 5 weights of 4 bytes".
 
     Raises:
-        MemoryLimitError: with the arithmetic, the limit, and how to raise it.
+        MemoryLimitError: with the arithmetic, the limit, and how to set another.
         RequestError: `MAKEMORE_MAX_MEMORY` is no size.
     """
     limit = memory_limit()
     if n_bytes > limit:
         raise MemoryLimitError(
-            f"{arithmetic} = {in_words(n_bytes)}; at most {in_words(limit)} may be taken, {_origin()}"
+            f"{arithmetic} = {in_words(n_bytes)}; at most {in_words(limit)} may be taken; {ADVICE}"
         )
 
 
 def out_of_memory() -> MemoryLimitError:
-    """What an allocation that has failed all the same is reported as."""
+    """The error for an allocation that has failed."""
     return MemoryLimitError(
-        f"out of memory; the program may take {in_words(memory_limit())} at a time, {_origin()}"
+        f"out of memory; the program may take {in_words(memory_limit())} at a time; {ADVICE}"
     )
 
 
 def memory_limit() -> int:
-    """Most bytes that one thing may take.
+    """The limit in bytes.
 
     Raises:
         RequestError: `MAKEMORE_MAX_MEMORY` is no size.
     """
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
-        return int(SHARE * _available())
+        return _available() * 3 // 4
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
     limit = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
     if limit < 1:
@@ -69,47 +61,18 @@ def memory_limit() -> int:
 
 
 def in_words(n_bytes: int) -> str:
-    """Bytes with the unit that suits them: `1.5 GiB`."""
-    size, units = float(n_bytes), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        units.pop(0)
-    return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
-
-
-def _origin() -> str:
-    if os.environ.get(VARIABLE, "").strip():
-        return f"as {VARIABLE} says"
-    return f"{SHARE:.0%} of the available memory; {VARIABLE}=16G, say, sets another limit"
-
-
-def file_size(path: Path, error: type[MakemoreError]) -> int:
-    """Size of a regular file in bytes. Pipes and devices are refused: they may block, or never end.
-
-    Args:
-        path: the file.
-        error: what to raise.
-
-    Raises:
-        MakemoreError: of the type `error`; there is no such file, or it is not a regular one.
-    """
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as reason:  # ValueError: a NUL in the name
-        raise error(f"{path}: {getattr(reason, 'strerror', None) or reason}") from reason
-    if stat.S_ISDIR(status.st_mode):
-        raise error(f"{path}: Is a directory")
-    if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path}: not a file but a pipe or a device")
-    return status.st_size
+    """Bytes in the unit that suits them, e.g. `1.5 GiB`."""
+    if n_bytes < 1024:
+        return f"{n_bytes} bytes"
+    power = min((n_bytes.bit_length() - 1) // 10, 5)
+    return f"{n_bytes / 1024**power:,.1f} {' KMGTP'[power]}iB"
 
 
 @contextmanager
 def memory_cap() -> Iterator[None]:
-    """Have the system refuse this process more memory than the limit, where the system can.
+    """Have the system refuse this process more memory than the limit, where the system can (Linux).
 
-    For commands that compute what others' files say, which cannot be estimated. Memory that is refused is an
-    exception, not the end of the process.
+    Refused memory is then an exception, and not the end of the process.
     """
     if sys.platform == "win32":
         yield
@@ -117,12 +80,9 @@ def memory_cap() -> Iterator[None]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    cap = _data_size() + memory_limit()
-    if hard != resource.RLIM_INFINITY:
-        cap = min(cap, hard)
-    if soft != resource.RLIM_INFINITY:
-        cap = min(cap, soft)
-    resource.setrlimit(resource.RLIMIT_DATA, (cap, hard))
+    taken = _kilobytes("/proc/self/status", "VmData:") or 0
+    caps = [taken + memory_limit(), *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(caps), hard))
     try:
         yield
     finally:
@@ -132,44 +92,32 @@ def memory_cap() -> Iterator[None]:
 @functools.cache
 def _available() -> int:
     """Bytes that this process could take: the machine's, or those of its control groups."""
-    found = [_machine(), *_control_groups()]
-    known = [n_bytes for n_bytes in found if n_bytes is not None]
-    return max(0, min(known)) if known else UNKNOWN
-
-
-def _machine() -> int | None:
-    """Linux counts what could be freed; elsewhere all of the machine's memory is taken for available."""
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+    machine = _kilobytes("/proc/meminfo", "MemAvailable:")  # counts what could be freed
+    if machine is None and hasattr(os, "sysconf"):  # macOS: all memory there is
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine or 4 << 30, *_control_groups()])
 
 
 def _control_groups() -> Iterator[int]:
-    """What each control group around this process may take (containers, Slurm)."""
+    """Limits of the control groups around this process (containers, Slurm)."""
     for line in _read("/proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        # Version 1 has a tree for each controller, version 2 one for all.
-        root, file = ("/memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
-        folder = Path(f"/sys/fs/cgroup{root}{group}")
-        # In a container, the group's own folder may be mounted as the root.
-        for place in (folder, *folder.parents):
-            limit = _read(place / file).strip()
-            if limit.isdigit():
-                yield int(limit)
+        # Version 2 has one tree for all controllers, version 1 a tree for each.
+        trees = {"": ("", "memory.max"), "memory": ("/memory", "memory.limit_in_bytes")}
+        if controllers in trees:
+            tree, file = trees[controllers]
+            folder = Path(f"/sys/fs/cgroup{tree}{group}")
+            # In a container, the group's own folder may be mounted as the root.
+            limits = [_read(place / file).strip() for place in (folder, *folder.parents)]
+            yield from (int(limit) for limit in limits if limit.isdigit())
 
 
-def _data_size() -> int:
-    """Bytes of this process that count against RLIMIT_DATA (Linux; elsewhere unknown, so 0)."""
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("VmData:"):
+def _kilobytes(file: str, key: str) -> int | None:
+    """A size from one of the kernel's tables, in bytes; None where there is no such table."""
+    for line in _read(file).splitlines():
+        if line.startswith(key):
             return int(line.split()[1]) << 10
-    return 0
+    return None
 
 
 def _read(path: Path | str) -> str:

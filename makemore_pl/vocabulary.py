@@ -1,5 +1,6 @@
 """Characters and their ids. Shared by both halves of the project: NumPy only."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import VocabularyError
 
 BOUNDARY = 0
-"""Id of the boundary: the start and the end of a name. It is no character, so '.' stays free."""
+"""Id of the boundary, which starts and ends a name. It is no character: "st. john" keeps its full stop."""
 
 
 class Vocabulary:
@@ -25,6 +26,7 @@ class Vocabulary:
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "Vocabulary":
+        """The vocabulary of all characters in `names`."""
         return cls(set().union(*names))
 
     def __len__(self) -> int:
@@ -39,9 +41,6 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.characters == other.characters
 
-    def __hash__(self) -> int:
-        return hash(self.characters)
-
     def __repr__(self) -> str:
         return f"Vocabulary({self.characters!r})"
 
@@ -54,7 +53,7 @@ class Vocabulary:
         return self.encode_codepoints(_codepoints(text))
 
     def encode_codepoints(self, codepoints: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The same for an array of code points of any shape."""
+        """Ids of code points, int32 of any shape -> int64 of the same shape; errors as in `encode`."""
         # The characters are sorted, so an id is a position found by bisection, plus 1.
         index = np.searchsorted(self.codepoints, codepoints)
         known = self.codepoints[np.minimum(index, len(self.codepoints) - 1)] == codepoints
@@ -68,16 +67,12 @@ class Vocabulary:
 
     def decode(self, tokens: NDArray[Any] | Sequence[int]) -> str:
         """Text of one row of ids, up to the first boundary."""
-        text = []
-        for token in tokens:
-            if token == BOUNDARY:
-                break
-            text.append(self.characters[int(token) - 1])
-        return "".join(text)
+        name = itertools.takewhile(lambda token: token != BOUNDARY, tokens)
+        return "".join(self.characters[int(token) - 1] for token in name)
 
 
 def _codepoints(text: str) -> NDArray[np.int32]:
-    # Half a surrogate pair is what a command line makes of bytes that are no UTF-8: a character like others.
+    # Bytes of a command line that are not UTF-8 arrive as single surrogates: unknown characters like others.
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<i4").astype(np.int32)
 
 

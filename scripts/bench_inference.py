@@ -29,7 +29,7 @@ from makemore_pl.export.export import FORMS, export_checkpoint
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.engines import open_engine, open_next_character_model
+from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.sampler import Sampler
 
 Generate = Callable[[int], object]
@@ -62,7 +62,8 @@ def notebooks_way(model: BatchNormMLP) -> Generate:
 
 def one_at_a_time_onnxruntime(file: Path) -> Generate:
     """The same through ONNX Runtime and NumPy."""
-    model = open_next_character_model(file)
+    model = open_engine(file)
+    assert isinstance(model, NextCharacterModel)
     rng = np.random.default_rng(0)
 
     def one() -> list[int]:

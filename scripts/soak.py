@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
-from makemore_pl.graph.forms import TABLE_LIMIT
+from makemore_pl.model.folded_weights import TABLE_LIMIT
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import contexts
-from makemore_pl.proof.logits import Logits
+from makemore_pl.proof.logits import Logits, module_logits
 from makemore_pl.proof.names import expect_borderline
-from makemore_pl.proof.proof import module_logits
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding, log_softmax
 from makemore_pl.runtime.sampler import Sampler
@@ -206,7 +205,7 @@ def expect_explained(
     uniforms = np.random.default_rng(request["seed"]).random((NAMES, steps), dtype=np.float32)[row]
     width = max(len(ours), len(theirs)) + 1
     a, b = (np.pad(vocabulary.encode(name), (0, width - len(name))) for name in (ours, theirs))
-    decoding = Decoding(*(request[key] for key in ("temperature", "top_k", "top_p", "min_length")))
+    decoding = Decoding(**{key: request[key] for key in ("temperature", "top_k", "top_p", "min_length")})
     expect_borderline(logits, config.block_size, uniforms, a, b, prefix, decoding, 2 * tolerance)
 
 

@@ -14,6 +14,8 @@ from types import ModuleType
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import lightning as L
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 
@@ -88,6 +90,14 @@ class Reproduce:
         with pytest.raises(SystemExit) as end:
             self.module.main()
         return int(end.value.code or 0)
+
+
+def open_graph(model: onnx.ModelProto) -> ort.InferenceSession:
+    """A graph under ONNX Runtime's default options, in one thread."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from makemore_pl.errors import RequestError
-from makemore_pl.memory import file_size
+from makemore_pl.files import file_size
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 MAX_BYTES = 1 << 20

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from rich.progress import wrap_file
 
 from makemore_pl.errors import DataError
-from makemore_pl.memory import file_size
+from makemore_pl.files import file_size
 
 DEFAULT_LIST = "names"
 """Name of the shipped list: US first names of 2017, see data/README.md."""

@@ -1,1 +1,1 @@
-"""From a checkpoint to proven ONNX files: fold → verify → export."""
+"""From a checkpoint to proven ONNX files: fold → write → prove → move into place."""

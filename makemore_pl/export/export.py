@@ -1,51 +1,39 @@
-"""`makemore export`: from a checkpoint to proven files. Nothing appears before everything has passed."""
+"""From a checkpoint to proven files: fold → write → prove → move into place."""
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import onnx
 
 from makemore_pl import __version__
-from makemore_pl.errors import RequestError, VerificationError
-from makemore_pl.graph.forms import FoldedWeights, build_model
-from makemore_pl.graph.onnx_file import save_checked, set_metadata, to_onnx
+from makemore_pl.errors import RequestError
+from makemore_pl.export.onnx_file import save_checked
+from makemore_pl.export.work_folder import work_folder
+from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
-from makemore_pl.memory import in_words
+from makemore_pl.memory import in_words, require_memory
 from makemore_pl.model.fold import fold
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
-from makemore_pl.proof.proof import Report, prove, require_proof_memory
+from makemore_pl.proof.contexts import contexts_to_compare
+from makemore_pl.proof.proof import Report, prove
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.runs.locks import HeldError, hold
 from makemore_pl.runtime.metadata import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.runtime.session import MAX_FILE_BYTES
-from makemore_pl.vocabulary import Vocabulary
 
 FORMS: tuple[Form, ...] = get_args(Form)
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""
-WORK_PREFIX = ".export-"
-LOCK = ".lock"
-"""In a temporary folder, held as long as the export that has made it is at work."""
 AUTO_TABLE_LIMIT = 1 << 22
 """Most float32 entries in the tables of a form that `auto` chooses: 16 MiB."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """An export that has passed.
-
-    Attributes:
-        folder: where its files lie.
-        report: their proof.
-    """
+    """An export that has passed: the folder of its files, and their proof."""
 
     folder: Path
     report: Report
@@ -54,13 +42,13 @@ class Export:
 def export_checkpoint(
     checkpoint: Checkpoint | Path | str, output: Path | str | None = None, form: FormChoice = "auto"
 ) -> Export:
-    """Fold, verify and write `model.onnx`, `sampler.onnx` and `verification.json`.
+    """Fold, write and prove `model.onnx`, `sampler.onnx` and `verification.json`.
 
-    The files are written into a temporary folder and moved in place after the proof; old ones stay as
-    they are until then.
+    The files are written into a temporary folder and moved into place after the proof; until then, old ones
+    stay as they are.
 
     Args:
-        checkpoint: a checkpoint of `makemore fit`.
+        checkpoint: of `makemore fit`: its path, or as already read.
         output: folder of the files; by default the checkpoint's.
         form: how the network is stored.
 
@@ -73,32 +61,58 @@ def export_checkpoint(
     """
     source = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
     folder = Path(output) if output is not None else source.path.parent
-    with _work_folder(folder) as work:
+    with work_folder(folder) as work:
         report = _write(work, source, form)
-        # Of two exports into one folder, the files of the later one end up there, not some of each.
-        with _hold_exports(folder):
-            for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
-                (work / file).replace(folder / file)
+        for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
+            (work / file).replace(folder / file)
     return Export(folder, report)
 
 
 def verify_file(file: Path | str, checkpoint: Path | str) -> Report:
-    """The proof again, for a `model.onnx` or a `sampler.onnx` that exists.
+    """Prove an existing `model.onnx` or `sampler.onnx` again.
 
     Raises:
         CheckpointError, ModelFileError: one of the two cannot be read.
         FoldError: the checkpoint's BatchNorm cannot be folded.
         VerificationError: the file is not the checkpoint's model.
     """
-    return prove(read_checkpoint(checkpoint), Path(file))
+    source = read_checkpoint(checkpoint)
+    model = source.load_model()
+    _require_proof_memory(model)
+    info = model_info(source, model)
+    return prove(model, fold(model.layers), info, contexts_to_compare(source, model), [Path(file)])
+
+
+def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:
+    """Write and prove the files in `work`."""
+    model = source.load_model()
+    expect_exportable(model)
+    _require_proof_memory(model)
+    folded = fold(model.layers)
+    weights = FoldedWeights.from_layers(folded)
+    info = model_info(source, model)
+    model_form: Form = "mlp" if form == "auto" else form
+    sampler_form: Form = fastest_form(weights) if form == "auto" else form
+    sampler = build_sampler(weights, sampler_form, info.vocabulary.token_codepoints)
+    files = {
+        work / MODEL_FILE: (build_model(weights, model_form), replace(info, form=model_form)),
+        work / SAMPLER_FILE: (sampler, replace(info, form=sampler_form)),
+    }
+    for file, (graph, own_info) in files.items():
+        save_checked(graph, own_info, file)
+    report = prove(model, folded, info, contexts_to_compare(source, model), list(files))
+    for file, (graph, own_info) in files.items():  # the same graph, now with its proof in the metadata
+        save_checked(graph, replace(own_info, verification=report.summary()), file)
+    (work / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
+    return report
 
 
 def fastest_form(weights: FoldedWeights) -> Form:
     """The form of `sampler.onnx` that `auto` takes; measured by scripts/bench_inference.py."""
     if weights.n_contexts * weights.vocab_size <= AUTO_TABLE_LIMIT:
         return "table"
-    n_hidden = len(weights.hidden[0][1])
-    return "fused" if weights.block_size * weights.vocab_size * n_hidden <= AUTO_TABLE_LIMIT else "mlp"
+    _, bias = weights.linears[0]
+    return "fused" if weights.block_size * weights.vocab_size * len(bias) <= AUTO_TABLE_LIMIT else "mlp"
 
 
 def expect_exportable(model: BatchNormMLP) -> None:
@@ -115,81 +129,17 @@ def expect_exportable(model: BatchNormMLP) -> None:
         )
 
 
-def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:
-    """Write and prove the files in `work`."""
-    model = source.load_model()
-    expect_exportable(model)
-    require_proof_memory(model)
-    folded = fold(model)
-    weights = FoldedWeights.from_model(folded)
-    model_form: Form = "mlp" if form == "auto" else form
-    sampler_form: Form = fastest_form(weights) if form == "auto" else form
-    codepoints = Vocabulary(source.data["characters"]).token_codepoints
-    graphs = {
-        MODEL_FILE: to_onnx(folded.float()) if model_form == "mlp" else build_model(weights, model_form),
-        SAMPLER_FILE: build_sampler(weights, sampler_form, codepoints),
-    }
-    infos = {
-        MODEL_FILE: model_info(source, model, model_form),
-        SAMPLER_FILE: model_info(source, model, sampler_form),
-    }
-    for file, graph in graphs.items():
-        set_metadata(graph, infos[file].to_metadata())
-        save_checked(graph, work / file)
-    report = prove(source, *(work / file for file in graphs))
-    for file, graph in graphs.items():
-        _add_proof(graph, infos[file], report, work / file)
-    (work / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
-    return report
+def _require_proof_memory(model: BatchNormMLP) -> None:
+    """Estimate the memory of a proof: weights in both precisions and in files, the certificate's tables."""
+    n, (t, v, h) = model.n_parameters, (model.block_size, model.vocab_size, model.n_hidden)
+    require_memory(
+        60 * n + 40 * t * v * h,
+        f"proof: {n:,} parameters × 60 bytes + {t:,}×{v:,}×{h:,} entries of tables × 40 bytes",
+    )
 
 
-def _add_proof(graph: onnx.ModelProto, info: ModelInfo, report: Report, file: Path) -> None:
-    """Put the proof's summary into the metadata of the file. What was proven stays byte for byte the same."""
-    proven = onnx.load_from_string(file.read_bytes()).graph.SerializeToString(deterministic=True)
-    set_metadata(graph, replace(info, verification=report.summary()).to_metadata())
-    save_checked(graph, file)
-    written = onnx.load_from_string(file.read_bytes()).graph.SerializeToString(deterministic=True)
-    if written != proven:
-        raise VerificationError(f"{file.name}: the graph changed after it was verified")
-
-
-@contextmanager
-def _work_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside `folder`, on the same disk, so that its files can be renamed in place."""
-    existed = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as held:
-            with _hold_exports(folder):
-                for old in folder.glob(f"{WORK_PREFIX}*"):
-                    _remove_if_left_behind(old)
-                work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=folder))
-                held.callback(shutil.rmtree, work, ignore_errors=True)
-                held.enter_context(hold(work / LOCK, wait=0, what=work))
-            yield work
-    except OSError as error:
-        raise RequestError(f"{folder}: cannot be written to ({error.strerror})") from error
-    finally:
-        if not existed:
-            with suppress(OSError):  # not empty: another export's
-                folder.rmdir()
-
-
-def _hold_exports(folder: Path) -> AbstractContextManager[None]:
-    """What exports into one folder take in turns."""
-    return hold(folder / ".export.lock", wait=-1, what=folder)
-
-
-def _remove_if_left_behind(work: Path) -> None:
-    """Remove the temporary folder of an export that was killed: its lock is free."""
-    with suppress(HeldError):
-        with hold(work / LOCK, wait=0, what=work):
-            pass
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form) -> ModelInfo:
-    """Metadata of a file to be written, still without the proof's summary."""
+def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form = "mlp") -> ModelInfo:
+    """Metadata of the files of a model, without their proof."""
     libraries = ("torch", "onnx", "onnxruntime")
     return ModelInfo(
         characters=checkpoint.data["characters"],

@@ -18,20 +18,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from makemore_pl.graph.onnx_file import IR_VERSION, OPSET
-
 Value: TypeAlias = str
 """Name of a tensor in the graph."""
 Operand: TypeAlias = "Value | NDArray[Any] | np.generic"
 """A tensor, or a constant that becomes one."""
 
-DTYPES = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.float64): TensorProto.DOUBLE,
-    np.dtype(np.int32): TensorProto.INT32,
-    np.dtype(np.int64): TensorProto.INT64,
-    np.dtype(np.bool_): TensorProto.BOOL,
-}
+OPSET, IR_VERSION = 18, 8
+"""Read by ONNX Runtime 1.14 and newer, its web build and Triton."""
 
 
 class GraphBuilder:
@@ -52,11 +45,7 @@ class GraphBuilder:
     def __getattr__(self, operator: str) -> Callable[..., Value]:
         if not operator[0].isupper():
             raise AttributeError(operator)
-
-        def add(*operands: Operand, **attributes: Any) -> Value:
-            return self.node(operator, operands, 1, **attributes)[0]
-
-        return add
+        return lambda *operands, **attributes: self.node(operator, operands, 1, **attributes)[0]
 
     def node(
         self, operator: str, operands: Sequence[Operand], n_outputs: int, **attributes: Any
@@ -77,9 +66,9 @@ class GraphBuilder:
             stored[key] = numpy_helper.from_array(array, self._fresh("constant"))
         return stored[key].name
 
-    def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> Value:
-        """A graph input; a text in `shape` names a dynamic dimension."""
-        self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
+    def input(self, name: str, dtype: int, shape: Sequence[int | str] | None) -> Value:
+        """A graph input; a text in `shape` names a dynamic dimension, None leaves the shape open."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
     def output(self, value: Value, name: str, dtype: int, shape: Sequence[int | str]) -> None:
@@ -91,7 +80,7 @@ class GraphBuilder:
 
     def cast(self, value: Operand, dtype: type[np.generic]) -> Value:
         """`value` as another dtype."""
-        return self.Cast(value, to=DTYPES[np.dtype(dtype)])
+        return self.Cast(value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def choose(
         self,
@@ -100,10 +89,12 @@ class GraphBuilder:
         otherwise: "Callable[[GraphBuilder], Sequence[Operand]]",
     ) -> list[Value]:
         """If: only one branch runs. Each gets its own graph and gives the same number of values."""
-        branches = [self._body("branch", lambda g: (), build)[0] for build in (then, otherwise)]
-        return self.node(
-            "If", [condition], len(branches[0].output), then_branch=branches[0], else_branch=branches[1]
-        )
+        branches = []
+        for build in (then, otherwise):
+            g = GraphBuilder(self)
+            branches.append(g._as_body("branch", build(g)))
+        n_outputs = len(branches[0].output)
+        return self.node("If", [condition], n_outputs, then_branch=branches[0], else_branch=branches[1])
 
     def loop(
         self,
@@ -116,32 +107,23 @@ class GraphBuilder:
 
         Args:
             trips: int64 ().
-            condition: bool (), whether to begin.
+            condition: bool (), true to begin.
             carried: values handed from one iteration to the next, with their element types.
-            body: from (graph, iteration int64 (), carried values) to (whether to go on, carried values,
+            body: from (graph, iteration int64 (), carried values) to (true to continue, carried values,
                 values collected along a new first axis).
 
         Returns:
             The last carried values, then the collected ones (iterations, ...).
         """
-
-        def inputs(g: GraphBuilder) -> tuple[Value, ...]:
-            iteration = g.input(self._fresh("iteration"), TensorProto.INT64, [])
-            go_on = g.input(self._fresh("go_on"), TensorProto.BOOL, [])
-            values = []
-            for _, dtype in carried:
-                values.append(self._fresh("carried"))
-                g._inputs.append(helper.make_tensor_value_info(values[-1], dtype, None))
-            return iteration, go_on, *values
-
-        def outputs(g: GraphBuilder, iteration: Value, _: Value, *values: Value) -> list[Value]:
-            go_on, next_values, collected = body(g, iteration, list(values))
-            assert len(next_values) == len(carried)
-            return [go_on, *next_values, *collected]
-
-        graph, n_outputs = self._body("body", inputs, outputs)
+        g = GraphBuilder(self)
+        iteration = g.input(self._fresh("iteration"), TensorProto.INT64, [])
+        g.input(self._fresh("go_on"), TensorProto.BOOL, [])  # always true: else no iteration
+        values = [g.input(self._fresh("carried"), dtype, None) for _, dtype in carried]
+        go_on, next_values, collected = body(g, iteration, values)
+        assert len(next_values) == len(carried)
+        graph = g._as_body("body", [go_on, *next_values, *collected])
         operands = [trips, condition, *(value for value, _ in carried)]
-        return self.node("Loop", operands, n_outputs - 1, body=graph)
+        return self.node("Loop", operands, len(graph.output) - 1, body=graph)
 
     def to_model(self) -> onnx.ModelProto:
         """The finished model, checked."""
@@ -158,22 +140,16 @@ class GraphBuilder:
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _body(
-        self,
-        name: str,
-        inputs: "Callable[[GraphBuilder], Sequence[Value]]",
-        outputs: Callable[..., Sequence[Operand]],
-    ) -> tuple[onnx.GraphProto, int]:
-        g = GraphBuilder(self)
-        values = outputs(g, *inputs(g))
+    def _as_body(self, name: str, values: Sequence[Operand]) -> onnx.GraphProto:
+        """This graph as the body of an If or a Loop that hands out `values`."""
         # A body hands out only what its own nodes made, and nothing twice; else a copy.
-        own = {output for node in g._nodes for output in node.output}
+        own = {output for node in self._nodes for output in node.output}
         made: list[Value] = []
         for value in values:
             fresh = isinstance(value, str) and value in own and value not in made
-            made.append(value if fresh and isinstance(value, str) else g.Identity(value))
+            made.append(value if fresh and isinstance(value, str) else self.Identity(value))
         infos = [helper.make_empty_tensor_value_info(value) for value in made]
-        return helper.make_graph(g._nodes, self._fresh(name), g._inputs, infos), len(made)
+        return helper.make_graph(self._nodes, self._fresh(name), self._inputs, infos)
 
     def _fresh(self, stem: str) -> str:
         return f"{stem.lower()}_{next(self._root._counter)}"

@@ -1,4 +1,4 @@
-"""How a character is drawn, as ONNX nodes: `runtime/decoding.py` operator by operator.
+"""The draw of a character as ONNX nodes: `runtime/decoding.py` operator by operator.
 
 All arithmetic from the logits on is in float64, as there. Notation: R rows (contexts), V vocabulary size.
 """
@@ -16,7 +16,7 @@ ROWS = np.array([1])
 
 @dataclass(frozen=True)
 class Bend:
-    """How the distribution is bent: inputs of the graph, and what follows from them.
+    """The options that bend the distribution: inputs of the graph, and what follows from them.
 
     Attributes:
         temperature: float32 ().
@@ -38,26 +38,26 @@ class Bend:
         return g.And(g.Equal(self.temperature, np.float32(1)), unfiltered)
 
     def keeps_k(self, g: GraphBuilder) -> Value:
-        """bool (): top-k leaves some characters out."""
+        """bool (): top-k rules some characters out."""
         return g.And(g.Greater(self.top_k, np.int64(0)), g.Less(self.top_k, np.int64(self.vocab_size)))
 
     def keeps_p(self, g: GraphBuilder) -> Value:
-        """bool (): top-p leaves some characters out."""
+        """bool (): top-p rules some characters out."""
         return g.Less(self.top_p, np.float32(1))
 
 
 def add_weights(g: GraphBuilder, shifted: Value) -> Value:
-    """exp of logits less the largest, or quotients of these: float64 (R, V), at most 0 -> float64 (R, V).
+    """exp of shifted logits, float64 (R, V), at most 0, as they are or divided by the temperature.
 
     Exactly 0 where NumPy's exp is, from -745.14 down. ONNX Runtime 1.20's does not fall below the smallest
     normal number, but a character that was ruled out must have no weight, or the uniform 0 would draw it.
     """
-    # Down to there exp(x) is the smaller of the two; Min is several times faster than Where.
+    # Above -745.14, exp(x) is the smaller of the two; Min is several times faster than Where.
     return g.Min(g.Exp(shifted), g.Relu(g.Add(shifted, np.float64(745.14))))
 
 
 def add_shifted(g: GraphBuilder, scores: Value) -> tuple[Value, Value]:
-    """scores float64 (R, V) less the largest of each row, and that, (R, 1)."""
+    """scores float64 (R, V) minus the largest of each row, and that largest, (R, 1)."""
     largest = g.ReduceMax(scores, ROWS, keepdims=1)
     return g.Sub(scores, largest), largest
 
@@ -91,7 +91,7 @@ def _top_k(g: GraphBuilder, scores: Value, bend: Bend) -> Value:
 
 
 def _top_p(g: GraphBuilder, weights: Value, bend: Bend) -> Value:
-    """Leave out what is less likely than the last character of the nucleus (Holtzman et al. 2020)."""
+    """Rule out what is less likely than the last character of the nucleus (Holtzman et al. 2020)."""
     falling = g.node("TopK", [weights, np.array([bend.vocab_size])], 2, axis=1)[0]  # (R, V), sorted
     before = g.Sub(g.CumSum(falling, np.int64(1)), falling)  # weight of all likelier characters
     limit = g.Mul(g.cast(bend.top_p, np.float64), g.ReduceSum(weights, ROWS, keepdims=1))  # (R, 1)
@@ -108,7 +108,7 @@ def add_without_boundary(g: GraphBuilder, scores: Value, vocab_size: int, rows: 
 
 
 def add_draw(g: GraphBuilder, weights: Value, uniforms: Value, vocab_size: int) -> tuple[Value, Value]:
-    """The smallest id whose cumulative weight exceeds uniform * total.
+    """Draw the smallest id whose cumulative weight exceeds uniform * total.
 
     Args:
         weights: float64 (R, V), not normalised.
@@ -126,7 +126,7 @@ def add_draw(g: GraphBuilder, weights: Value, uniforms: Value, vocab_size: int) 
 def add_plain_draw(
     g: GraphBuilder, logits: Value, scores: Value, short: Value, uniforms: Value, vocab_size: int
 ) -> tuple[Value, Value]:
-    """A draw that is not bent, and its log p, for which the draw's own weights are used.
+    """Draw from the plain model, and compute log p from the draw's own weights.
 
     Args:
         logits: float64 (R, V).
@@ -135,11 +135,11 @@ def add_plain_draw(
         uniforms: float32 (R, 1).
 
     Returns:
-        Ids int64 (R,) and log p float64 (R,), in nats and with the boundary among what could be drawn.
+        Ids int64 (R,) and log p float64 (R,), in nats, with the boundary counted in short rows, too.
     """
     shifted, largest = add_shifted(g, scores)
     drawn, total = add_draw(g, add_weights(g, shifted), uniforms, vocab_size)  # (R, V) -> (R,)
-    # In a short row the boundary b is missing from the total: log(total + e^b). When e^b would overflow, b.
+    # In a short row the boundary b is missing from the total: log(total + e^b), or b where e^b overflows.
     boundary = g.Sub(g.Slice(logits, np.array([0]), np.array([1]), ROWS), largest)  # (R, 1)
     with_boundary = g.Max(g.Log(g.Add(total, g.Exp(g.Min(boundary, np.float64(700))))), boundary)
     log_total = g.Add(largest, g.Where(short, with_boundary, g.Log(total)))  # (R, 1)
@@ -148,7 +148,7 @@ def add_plain_draw(
 
 
 def add_limits(g: GraphBuilder, weights: Value, vocab_size: int) -> Value:
-    """The draw's rule once and for all: the largest uniform that does not pass over an id.
+    """Turn weights into a table that draws by comparison alone.
 
     Args:
         weights: float64 (R, V), not normalised.
@@ -158,7 +158,7 @@ def add_limits(g: GraphBuilder, weights: Value, vocab_size: int) -> Value:
         float64, so that `add_draw_within` draws exactly what `add_draw` draws. The last is infinite.
     """
     cumulative, total = _cumulative(g, weights, vocab_size)
-    # The quotient's nearest float32 is that largest u, or the one right above it: the rule itself decides.
+    # The quotient's nearest float32 is that largest u, or the one right above it: the inequality decides.
     near = g.cast(g.Div(cumulative, total), np.float32)  # (R, V-1)
     exact = g.cast(near, np.float64)
     below = g.Less(g.Mul(exact, total), cumulative)
@@ -170,13 +170,12 @@ def add_limits(g: GraphBuilder, weights: Value, vocab_size: int) -> Value:
 
 
 def add_draw_within(g: GraphBuilder, limits: Value, uniforms: Value, vocab_size: int, many: bool) -> Value:
-    """The first id whose limit the uniform does not exceed.
+    """Draw the first id whose limit the uniform does not exceed.
 
     Args:
         limits: float32 (R, V), from `add_limits`.
         uniforms: float32 (R, 1); below 0 draws the boundary.
-        many: R is large. The same ids either way: by more operators that are faster for large tensors, or
-            by fewer.
+        many: use more operators, which are faster for many rows. The ids are the same.
 
     Returns:
         Ids int64 (R,), from 0 to V-1 whatever the uniforms hold.
@@ -190,13 +189,13 @@ def add_draw_within(g: GraphBuilder, limits: Value, uniforms: Value, vocab_size:
 
 
 def _cumulative(g: GraphBuilder, weights: Value, vocab_size: int) -> tuple[Value, Value]:
-    """Cumulative sums float64 (R, V-1), and the last of them apart, the total, (R, 1)."""
+    """Cumulative sums without the last, float64 (R, V-1), and the last, which is the total, (R, 1)."""
     cumulative = g.CumSum(weights, np.int64(1))  # (R, V)
     total = g.Gather(cumulative, np.array([vocab_size - 1]), axis=1)
     return g.Slice(cumulative, np.array([0]), np.array([vocab_size - 1]), ROWS), total
 
 
 def _count(g: GraphBuilder, flags: Value) -> Value:
-    """How many hold in each row: bool (R, V) -> int64 (R,)."""
+    """Number of true flags in each row: bool (R, V) -> int64 (R,)."""
     # float32 counts exactly up to 2^24, and ONNX Runtime adds it fastest.
     return g.cast(g.ReduceSum(g.cast(flags, np.float32), ROWS, keepdims=0), np.int64)

@@ -1,7 +1,7 @@
 """The loops that draw names character by character, as ONNX nodes.
 
-There are two. Few names are drawn side by side, iteration i drawing character i of all of them. Many names
-share slots: one whose name has ended goes on with the next name that waits for it, so that every slot is busy
+There are two. Few names are drawn side by side: iteration i draws character i of all of them. Many names
+share slots: when a slot's name has ended, it takes the next name that waits for it. So every slot is busy
 until the end, and the working set stays in the processor's cache however many names there are.
 
 Notation: n names, S slots, W columns of the padded uniforms, K draws in all, T block size, V vocabulary
@@ -15,37 +15,36 @@ from onnx import TensorProto
 
 from makemore_pl.graph.builder import GraphBuilder, Operand, Value
 from makemore_pl.graph.draw import ROWS
-from makemore_pl.graph.forms import FoldedWeights
 from makemore_pl.graph.steps import (
     Request,
     Step,
     Tables,
     add_tables,
-    context_of_each,
     first_row,
     has_limits,
     step_by_limits,
     step_by_rows,
     transitions_of,
 )
+from makemore_pl.model.folded_weights import FoldedWeights
 
 FEW = 256
-"""Up to so many names are drawn side by side, each in a slot of its own."""
+"""Up to this many names are drawn side by side."""
 NAMES_PER_SLOT = 4
-"""More names share slots, at least so many a slot: their lengths then even out."""
+"""More names share slots, at least this many per slot: their lengths then even out."""
 MAX_SLOTS = 1024
-"""Enough to drown the overhead of a node, few enough for the processor's cache. Twice as many gain little
+"""Enough to hide the overhead of a node, few enough for the processor's cache. Twice as many gain little
 for 100,000 names and lose more for 10,000."""
 MAX_SLOTS_BY_ROWS = 256
 """The same where each step computes the network, whose hidden layers fill the cache sooner."""
 MAX_ENTRIES = 1 << 22
-"""Most logits of all slots together: a tensor of them takes 32 MiB, a step some such tensors."""
+"""Most logits of all slots together: a float64 tensor of them takes 32 MiB."""
 DRAWS_PER_CONTEXT = 6
-"""A table of limits is made for a request that may take this many draws for each context."""
+"""A table of limits is made for requests that may take this many draws per context."""
 
 
 def most_slots(weights: FoldedWeights, most: int = MAX_SLOTS) -> int:
-    """Names that may be drawn at a time."""
+    """Names that may be drawn at a time, at most `most`."""
     return max(1, min(most, MAX_ENTRIES // weights.vocab_size))
 
 
@@ -53,12 +52,14 @@ def add_few_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> S
     """Draw up to `FEW` names and `most_slots`, iteration i character i of all.
 
     Returns:
-        Ids int64, log p float64, and whether it was drawn at all, bool: each (iterations, n + 1), the last
-        row and column all boundaries.
+        Ids int64, log p float64, and flags, bool, false after a name's end: each (iterations, n + 1). The
+        last row and column hold only boundaries.
     """
 
     def by_rows(g: GraphBuilder) -> Sequence[Value]:
-        return _few(g, request, context_of_each(g, request), step_by_rows(g, request))
+        shape = g.Concat(g.Shape(request.uniforms, start=0, end=1), ROWS, axis=0)
+        start = g.Expand(request.context, shape)  # (1, T) -> (n + 1, T)
+        return _few(g, request, start, step_by_rows(g, request))
 
     if tables is None:
         return by_rows(g)
@@ -66,7 +67,7 @@ def add_few_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> S
 
 
 def add_few_by_limits(g: GraphBuilder, request: Request, tables: Tables) -> Sequence[Value]:
-    """What `add_few_draws` gives, for requests that suit."""
+    """`add_few_draws` by look-ups, for the requests that `has_limits` accepts."""
     limits, log_probs, following = tables
     step = step_by_limits(request, limits, following, many=False, several_short=False)
     names = g.Shape(request.uniforms, start=0, end=1)
@@ -79,7 +80,7 @@ def add_many_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> 
     """Draw any number of names.
 
     Returns:
-        at int64, ids int64 and log p float64, each (K,), of all draws, with the padding's.
+        at int64, ids int64 and log p float64, each (K,), of all draws, the padding's among them.
     """
     weights = request.weights
 
@@ -117,13 +118,13 @@ def add_many_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> 
 
 
 def _few(g: GraphBuilder, request: Request, start: Value, step: Step) -> Sequence[Value]:
-    """The loop over characters.
+    """Add the loop over characters.
 
     Args:
         start: states before the first draw, (1, ...) or (n + 1, ...).
 
     Returns:
-        Ids, what leads to log p, and whether it was drawn at all, bool: (iterations, n + 1).
+        Ids, what leads to log p, and the flags of `add_few_draws`: (iterations, n + 1).
     """
     uniforms = g.Unsqueeze(g.Transpose(request.uniforms, perm=[1, 0]), np.array([2]))  # (W, n + 1, 1)
     # The uniform is capped at -1, which draws boundaries, from a name's end on.
@@ -136,8 +137,8 @@ def _few(g: GraphBuilder, request: Request, start: Value, step: Step) -> Sequenc
         cap, states = carried
         uniform = g.Min(g.Gather(uniforms, i), cap)  # (n + 1, 1)
         drawn, states, for_log_p = step(g, states, uniform, lambda g: i)
-        goes_on = g.cast(g.ReduceMax(drawn, keepdims=0), np.bool_)
-        return goes_on, [g.Gather(caps, drawn), states], [drawn, for_log_p, uniform]
+        any_left = g.cast(g.ReduceMax(drawn, keepdims=0), np.bool_)
+        return any_left, [g.Gather(caps, drawn), states], [drawn, for_log_p, uniform]
 
     trips = g.Shape(request.uniforms, start=1, end=2)
     first_cap = np.full((1, 1), np.inf, dtype=np.float32)
@@ -150,7 +151,7 @@ def _few(g: GraphBuilder, request: Request, start: Value, step: Step) -> Sequenc
 def _many(
     g: GraphBuilder, request: Request, start: Value, state_axes: int, step: Step, most: int
 ) -> Sequence[Value]:
-    """The loop over slots.
+    """Add the loop over slots.
 
     Args:
         start: the state before each name's first draw, (1, ...).
@@ -179,12 +180,12 @@ def _many(
         # GatherElements looks single numbers up in a fraction of the time of Gather.
         uniforms = g.Unsqueeze(g.GatherElements(flat, at), ROWS)  # (S,) -> (S, 1)
         drawn, states, for_log_p = step(g, states, uniforms, lambda g: g.Mod(at, width))
-        goes_on = g.cast(drawn, np.bool_)  # (S,)
-        following = g.Min(g.Where(goes_on, g.Add(at, one), upcoming), idle)
-        which = g.Unsqueeze(goes_on, ROWS) if state_axes else goes_on
+        unfinished = g.cast(drawn, np.bool_)  # (S,)
+        following = g.Min(g.Where(unfinished, g.Add(at, one), upcoming), idle)
+        which = g.Unsqueeze(unfinished, ROWS) if state_axes else unfinished
         after = [
             following,
-            g.Where(goes_on, upcoming, g.Add(upcoming, stride)),
+            g.Where(unfinished, upcoming, g.Add(upcoming, stride)),
             g.Where(which, states, start),
         ]
         return g.Less(g.ReduceMin(following, keepdims=0), idle), after, [at, drawn, for_log_p]

@@ -1,9 +1,8 @@
 """`sampler.onnx`: prefix, draws and names, the whole of sampling in one ONNX graph.
 
-The loops that draw are in `loops.py`, their steps in `steps.py`, the rule of a single draw in
-`draw_graph.py`; here is what surrounds them. The uniforms get a last column of -1, which draws the boundary,
-so that a name cut at `steps` ends like any other; and a last row of -1, a name that ends at once, so that
-there always is one.
+The loops that draw are in `loops.py`, their steps in `steps.py`, the rule of a single draw in `draw.py`; here
+is what surrounds them. The uniforms get a last column of -1, which draws the boundary, so that a name cut at
+`steps` ends like any other; and a last row of -1, a name that ends at once, so that there is always one.
 
 Notation: n names, p prefix length, W = steps + 1 columns of the padded uniforms, K draws in all,
 T block size, V vocabulary size.
@@ -19,9 +18,10 @@ from onnx import TensorProto
 
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import ROWS, Bend, add_log_softmax
-from makemore_pl.graph.forms import FoldedWeights, add_network, add_row
+from makemore_pl.graph.forms import add_network, add_row
 from makemore_pl.graph.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
 from makemore_pl.graph.steps import Request, Tables, add_tables, has_limits
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.runtime.metadata import Form
 
 FIRST = np.array([0])
@@ -29,7 +29,7 @@ FIRST = np.array([0])
 
 
 def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int32]) -> onnx.ModelProto:
-    """The sampler as a file.
+    """Write the sampler as a file.
 
     Inputs: `uniforms` float32 (n, steps) in [0, 1); `prefix` int64 (p,); `temperature` float32 ();
     `top_k` int64 (); `top_p` float32 (); `min_length` int64 ().
@@ -75,7 +75,7 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     if tables is None:
         tokens, log_prob = any_request(g)
     else:
-        # The commonest request of all past every other choice: each costs as much as half a character.
+        # The commonest request bypasses all other branches: each If costs as much as half a character.
         is_common = g.And(g.And(is_few, has_limits(g, request)), g.Not(has_prefix))
         tokens, log_prob = g.choose(
             is_common, lambda g: _few_names(g, *add_few_by_limits(g, request, tables)), any_request
@@ -124,7 +124,7 @@ def _few_names(g: GraphBuilder, ids: Value, log_p: Value, drawn: Value) -> Seque
 
 
 def _prefix(g: GraphBuilder, weights: FoldedWeights, form: Form, prefix: Value) -> Sequence[Value]:
-    """The context after `prefix`, int64 (1, T); its number (1,); log p of the prefix, float64 (1,)."""
+    """Context after `prefix`, int64 (1, T); its number (1,); log p of the prefix, float64 (1,)."""
     v, t = weights.vocab_size, weights.block_size
     # Gather takes an id of V for an error, but -1 for the last id.
     prefix = g.Gather(np.arange(v), g.Where(g.Less(prefix, np.int64(0)), np.int64(v), prefix))
@@ -140,7 +140,7 @@ def _prefix(g: GraphBuilder, weights: FoldedWeights, form: Form, prefix: Value) 
 
 
 def _with_prefix(g: GraphBuilder, request: Request, prefix: Value, names: Value) -> Value:
-    """`prefix` before each of the names: int64 (n, drawn) -> (n, length)."""
+    """Put `prefix` before each of the names: int64 (n, drawn) -> (n, length)."""
     columns = g.Expand(prefix, g.Concat(request.n, g.Shape(prefix), axis=0))  # (p,) -> (n, p)
     # A boundary in the prefix makes the names shorter than prefix and draws together.
     characters = g.cast(g.cast(prefix, np.bool_), np.int64)
@@ -152,7 +152,7 @@ def _with_prefix(g: GraphBuilder, request: Request, prefix: Value, names: Value)
 def _names_in_place(
     g: GraphBuilder, request: Request, at: Value, ids: Value, log_p: Value
 ) -> Sequence[Value]:
-    """Names from draws in any order.
+    """Put draws in any order together to names.
 
     Args:
         at: int64 (K,), each draw's place in the padded uniforms (n + 1, W), flat.
@@ -162,8 +162,8 @@ def _names_in_place(
     Returns:
         names int64 (n, drawn), as long as the longest; log-likelihoods float64 (n + 1,).
     """
-    # Every draw has a place of its own, but for slots without work, which all draw the boundary in the last.
-    # int32: what this takes is memory, and a vocabulary has few characters.
+    # Every draw has a place of its own; slots without work all draw the boundary in the last place.
+    # int32 suffices for ids and takes half the memory.
     shape = g.Shape(request.uniforms)
     blank = g.Reshape(g.Expand(np.int32(0), shape), np.array([-1]))
     flat = g.ScatterElements(blank, at, g.cast(ids, np.int32))  # ((n + 1) * W,)

@@ -5,7 +5,7 @@ Two ways lead there:
 * by rows: compute the context's logits, bend them, draw. Works for every network and request.
 * by limits: before the loop, turn the logits of *all* contexts into a table of the uniforms at which each
   draw changes (`add_limits`); a step is then a look-up and a comparison. For networks with few contexts,
-  when the table is there anyway or so many names are wanted that making it pays.
+  when the table is there anyway or so many names are requested that making it pays.
 
 Notation: n names, S names drawn at a time, W columns of the padded uniforms, T block size, V vocabulary size,
 R = V^T contexts.
@@ -30,14 +30,15 @@ from makemore_pl.graph.draw import (
     add_weights,
     add_without_boundary,
 )
-from makemore_pl.graph.forms import FoldedWeights, add_all_logits, add_network
+from makemore_pl.graph.forms import add_all_logits, add_network
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.runtime.metadata import Form
 
 Tables = tuple[Value, Value, Value]
 """Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the
 next context when the boundary is drawn, int64 (R,), to which the id drawn is added."""
 Column = Callable[[GraphBuilder], Value]
-"""Adds the nodes for the column that is drawn: int64 (S,), or () where it is the same for all."""
+"""Adds the nodes that give the column to be drawn: int64 (S,), or () where it is the same for all."""
 Step = Callable[[GraphBuilder, Value, Value, Column], tuple[Value, Value, Value]]
 """(graph, states (S, ...), uniforms float32 (S, 1), column) -> ids drawn int64 (S,), states after them, and
 what leads to the draws' log p, (S,)."""
@@ -67,7 +68,7 @@ class Request:
 
 
 def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
-    """The tables for `bent` draws, or for the plain model's: from constants alone if the form is `table`."""
+    """Tables for `bent` draws, or for the plain model's: from constants alone if the form is `table`."""
     v = request.weights.vocab_size
     scores = g.cast(add_all_logits(g, request.weights, request.form, request.uniforms), np.float64)  # (R, V)
 
@@ -86,36 +87,37 @@ def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
         table = g.choose(some_short, both, lambda g: [limits(g, scores)])[0]
     else:
         table = both(g)[0]
-    # From constants alone; in the loop a look-up costs less than an integer remainder.
+    # From constants alone: in the loop, a look-up costs less than an integer remainder.
     r = np.int64(request.weights.n_contexts)
     shifted = g.Mod(g.Mul(g.Range(np.int64(0), r, np.int64(1)), np.int64(v)), r)  # (R,)
     return table, g.Reshape(add_log_softmax(g, scores), np.array([-1])), shifted
 
 
 def has_limits(g: GraphBuilder, request: Request) -> Value:
-    """bool (): the request suits `add_few_by_limits`, which knows only plain draws and one short one."""
+    """bool (): `add_few_by_limits` can serve the request: plain draws, of which at most one is short."""
     return g.And(request.bend.is_off(g), g.LessOrEqual(request.short, np.int64(1)))
 
 
 def first_row(g: GraphBuilder, request: Request) -> Value:
-    """Where the first draw looks up its limits, int64 (1,).
+    """Row at which the first draw looks up its limits, int64 (1,).
 
-    A number less R counts from the end of a table: there lie the limits without boundary, and the same log p
-    and next context as before. That one's number is right again, so this does for one short draw.
+    A context's number minus R is negative and counts from the end of a table. There lie the limits without
+    boundary, while log p and the next context are the same as before. The next context's number is not
+    negative, so this serves exactly one short draw.
     """
     some_short = g.Clip(request.short, np.int64(0), np.int64(1))
     return g.Sub(request.row, g.Mul(some_short, np.int64(request.weights.n_contexts)))
 
 
 def transitions_of(g: GraphBuilder, request: Request, rows: Value, ids: Value) -> Value:
-    """Where log p of drawing `ids` after the contexts `rows` stands."""
+    """Index of log p of drawing `ids` after the contexts `rows`."""
     return g.Add(g.Mul(rows, np.int64(request.weights.vocab_size)), ids)
 
 
 def step_by_limits(
     request: Request, limits: Value, following: Value, many: bool, several_short: bool
 ) -> Step:
-    """A state is the context's number, and that leads to log p: see `transitions_of`."""
+    """Step whose state is the context's number, from which log p follows: see `transitions_of`."""
     v, r = request.weights.vocab_size, np.int64(request.weights.n_contexts)
 
     def step(g: GraphBuilder, rows: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
@@ -128,13 +130,8 @@ def step_by_limits(
     return step
 
 
-def context_of_each(g: GraphBuilder, request: Request) -> Value:
-    """The first context for every name, (1, T) -> (n + 1, T)."""
-    return g.Expand(request.context, g.Concat(g.Shape(request.uniforms, start=0, end=1), ROWS, axis=0))
-
-
 def step_by_rows(g: GraphBuilder, request: Request) -> Step:
-    """A state is the context, (S, T). Gives log p itself, float64."""
+    """Step whose state is the context, (S, T), and which gives log p itself, float64."""
     weights, v = request.weights, request.weights.vocab_size
     is_plain = request.bend.is_off(g)
     some_short = g.Greater(request.short, np.int64(0))

@@ -10,52 +10,23 @@ import copy
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import (
-    _BatchNorm,
-)  # the base of BatchNorm1d, SyncBatchNorm and Lightning's own
+from torch import nn
 
 from makemore_pl.errors import FoldError
-from makemore_pl.model.network import BatchNormMLP
-
-
-def fold_weights(
-    weight: Tensor,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one Linear that does the work of a Linear and a BatchNorm after it.
-
-    Args:
-        weight: (fan_out, fan_in), any floating dtype, as all the others.
-        bias: (fan_out,), or None for zero.
-        mean, variance: running statistics, (fan_out,).
-        eps: BatchNorm's.
-        gamma, beta: BatchNorm's gain and bias, (fan_out,), or None for 1 and 0.
-
-    Returns:
-        weight (fan_out, fan_in) and bias (fan_out,) in float64.
-    """
-    scale = (variance.double() + eps).rsqrt()
-    if gamma is not None:
-        scale = scale * gamma.double()
-    shift = -mean.double() if bias is None else bias.double() - mean.double()
-    folded_bias = shift * scale
-    if beta is not None:
-        folded_bias = folded_bias + beta.double()
-    return weight.double() * scale[:, None], folded_bias
+from makemore_pl.model.network import is_batch_norm
 
 
 @torch.no_grad()
-def fold_layers(layers: nn.Sequential) -> nn.Sequential:
-    """A float64 copy of `layers` with each BatchNorm folded into the Linear before it, and no Dropout.
+def fold(layers: nn.Sequential) -> nn.Sequential:
+    """Copy `layers` in float64 with each BatchNorm folded into the Linear before it, and without Dropout.
+
+    Cast the copy to float32 with `.float()` afterwards; the algebra is done before.
 
     Args:
-        layers: in eval mode; left untouched.
+        layers: those of a `BatchNormMLP`, in eval mode; left untouched.
+
+    Returns:
+        Layers that compute the same outputs, in eval mode.
 
     Raises:
         FoldError: not in eval mode, or a BatchNorm that cannot be folded; the message says which and why.
@@ -63,44 +34,39 @@ def fold_layers(layers: nn.Sequential) -> nn.Sequential:
     if layers.training:
         raise FoldError("folding needs the running statistics of eval mode; call .eval() first")
     folded: OrderedDict[str, nn.Module] = OrderedDict()
-    previous = ""  # name of the layer before, "" at the start
+    previous = ""  # name of the last layer in `folded`, "" at the start
     for name, layer in layers.named_children():
         if isinstance(layer, nn.Dropout):
             continue  # the identity in eval mode
-        if isinstance(layer, _BatchNorm):
+        if is_batch_norm(layer):
             linear = _linear_before(name, layer, previous, folded.get(previous))
-            assert layer.running_mean is not None  # _linear_before has seen to it
-            assert layer.running_var is not None
-            weight, bias = fold_weights(
-                linear.weight,
-                linear.bias,
-                layer.running_mean,
-                layer.running_var,
-                layer.eps,
-                layer.weight,
-                layer.bias,
-            )
-            folded[previous] = _linear(weight, bias)
+            folded[previous] = _folded_linear(linear, layer)
         else:
             folded[name] = copy.deepcopy(layer).double()
             previous = name
     return nn.Sequential(folded).eval()
 
 
-def fold(model: BatchNormMLP) -> BatchNormMLP:
-    """A float64 copy of `model` without BatchNorm that computes the same logits in eval mode.
+def _folded_linear(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
+    """The one Linear that computes the same as `linear` and `norm` after it, float64."""
+    assert norm.running_mean is not None  # _linear_before has checked it
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()  # (fan_out,)
+    shift = -norm.running_mean.double()
+    if linear.bias is not None:
+        shift = linear.bias.double() + shift
+    if norm.affine:
+        scale = scale * norm.weight.double()
+    bias = shift * scale
+    if norm.affine:
+        bias = bias + norm.bias.double()
+    folded = nn.Linear(linear.in_features, linear.out_features, dtype=torch.float64, device=bias.device)
+    folded.weight.copy_(linear.weight.double() * scale[:, None])  # (fan_out, fan_in)
+    folded.bias.copy_(bias)
+    return folded
 
-    Cast it to float32 with `.float()` afterwards; the algebra is done before.
 
-    Raises:
-        FoldError: see `fold_layers`.
-    """
-    folded = copy.copy(model)
-    folded._modules = {"layers": fold_layers(model.layers)}
-    return folded.eval()
-
-
-def _linear_before(name: str, norm: _BatchNorm, previous: str, layer: nn.Module | None) -> nn.Linear:
+def _linear_before(name: str, norm: nn.BatchNorm1d, previous: str, layer: nn.Module | None) -> nn.Linear:
     """The Linear that `norm` can be folded into.
 
     Raises:
@@ -109,10 +75,8 @@ def _linear_before(name: str, norm: _BatchNorm, previous: str, layer: nn.Module 
     kind = type(norm).__name__
     if not isinstance(layer, nn.Linear):
         before = f"{previous} ({type(layer).__name__})" if layer is not None else "nothing"
-        raise FoldError(
-            f"{name}: a {kind} is folded into a Linear right before it; before this one stands {before}"
-        )
-    if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        raise FoldError(f"{name}: a {kind} is folded into the Linear before it; before this one is {before}")
+    if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
         raise FoldError(
             f"{name}: a {kind} normalises over more than two dimensions; only (B, H) can be folded"
         )
@@ -126,11 +90,3 @@ def _linear_before(name: str, norm: _BatchNorm, previous: str, layer: nn.Module 
             "a BatchNorm over more than two dimensions cannot be folded"
         )
     return layer
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    fan_out, fan_in = weight.shape
-    linear = nn.Linear(fan_in, fan_out, dtype=weight.dtype, device=weight.device)
-    linear.weight.copy_(weight)
-    linear.bias.copy_(bias)
-    return linear

@@ -185,7 +185,7 @@ class LitBatchNormMLP(L.LightningModule):
         total_steps = self.total_steps or self.trainer.estimated_stepping_batches
         if not 0 < total_steps < math.inf:
             raise RequestError(
-                "the learning rate's cycle needs a length: give trainer.max_steps or max_epochs"
+                "the cycle of learning rates needs an end: give trainer.max_steps or max_epochs"
             )
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim == 1]

@@ -4,6 +4,7 @@ Notation: B batch, T block_size, C n_embd, H n_hidden, V vocab_size.
 """
 
 from collections import OrderedDict
+from typing import TypeGuard
 
 from torch import Generator, Tensor, nn
 
@@ -122,6 +123,17 @@ class BatchNormMLP(nn.Module):
     def n_parameters(self) -> int:
         """Trainable parameters. Running statistics are not among them."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def is_batch_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm1d]:
+    """Recognise a BatchNorm of any kind by the attributes that PyTorch documents for it.
+
+    Not by its class: BatchNorm1d and SyncBatchNorm have no public base in common, and Lightning's
+    `sync_batchnorm` hands back a class of its own after training. All have the attributes of a BatchNorm1d.
+    """
+    if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
+        return False  # the same attributes, but each example is normalised by itself
+    return all(hasattr(module, name) for name in ("running_mean", "running_var", "num_features", "eps"))
 
 
 def _require_memory(v: int, t: int, c: int, h: int, n_layers: int) -> None:

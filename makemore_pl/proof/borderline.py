@@ -1,4 +1,4 @@
-"""Whether rounding of the logits alone can explain which character was drawn.
+"""Draws close to the border between two characters: can rounding of the logits explain which was drawn?
 
 Every logit may be off by a tolerance. That bounds each character's weight from both sides; by the order of
 the bounds, also whether top-k and top-p keep it; by their sums, the cumulative probabilities, between which
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 def could_draw(
     logits: Array, uniform: float, drawn: int, decoding: Decoding, length: int, tolerance: float
 ) -> bool:
-    """Whether some logits within the tolerance make `draw` take `drawn`.
+    """True if some logits within the tolerance make `draw` take `drawn`.
 
     Args:
         logits: float64 (V,), of the reference.
@@ -55,7 +55,7 @@ def could_draw(
 
 
 def _among_the_likeliest(low: Array, high: Array, k: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which are surely, and which possibly, among the k likeliest or tied with the last of them."""
+    """Ids that are surely, and possibly, among the k likeliest or tied with the last of them: (V,) each."""
     if not 0 < k < len(low):
         return np.ones(len(low), dtype=bool), np.ones(len(low), dtype=bool)
     falling_low, falling_high = -np.sort(-low), -np.sort(-high)
@@ -66,7 +66,7 @@ def _among_the_likeliest(low: Array, high: Array, k: int) -> tuple[NDArray[np.bo
 
 
 def _in_the_nucleus(low: Array, high: Array, p: np.float64) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which surely, and which possibly, have less than a share of p of all weight before them."""
+    """Ids that surely, and possibly, have less than a share of p of all weight before them: (V,) each."""
     least_before = _weight_above(low, low, high)
     most_before = _weight_above(high, np.nextafter(high, np.inf), low) - np.where(high >= low, high, 0.0)
     surely = most_before < p * low.sum()

@@ -1,41 +1,48 @@
-"""The contexts on which two forms of a model are compared: all of them, wherever that can be done.
+"""The contexts on which two forms of a model are compared: all of them, wherever that is feasible.
 
 Notation: V vocabulary size, T block size; a context is a row of T ids.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from makemore_pl.data.batches import windows
+from makemore_pl.data.corpus import SPLITS
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.errors import DataError
+from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.runs.checkpoint import Checkpoint
+
 MAX_EXHAUSTIVE = 1 << 21
-"""Up to so many contexts all are checked: 128 characters at block size 3, seconds of work."""
+"""Up to this many contexts all are compared: 128 characters at block size 3, seconds of work."""
 RANDOM_CONTEXTS = 1_000_000
-"""Beyond that, this many random contexts are checked besides those of the corpus, ..."""
+"""Beyond that, this many random contexts are compared besides those of the corpus, ..."""
 RANDOM_LOGITS = 1 << 28
 """... or fewer in a large vocabulary: as many logits as 2^21 contexts of 128 characters have."""
+MOST_OF_CORPUS = 1 << 21
+"""About this many contexts of the training list are compared: all, unless there are millions of names."""
+EXAMPLES_AT_A_TIME = 1 << 18
 
 
 @dataclass(frozen=True)
 class ContextSet:
-    """Contexts to be checked, produced in chunks so that memory does not grow with their number.
+    """Contexts to be compared, produced in chunks so that memory does not grow with their number.
 
     Attributes:
         vocab_size: V.
         block_size: T.
-        corpus: the contexts that occur in the training list, int (n, T); used when not all are checked.
-        seed: of the random contexts.
-        most_random: how many random contexts are checked, at most, when not all are.
+        corpus: the contexts that occur in the training list, int (n, T); used when not all are compared.
         widest: numbers in the widest layer, for one context; V if the network has none wider.
     """
 
     vocab_size: int
     block_size: int
     corpus: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
-    seed: int = 0
-    most_random: int = RANDOM_CONTEXTS
     widest: int = 0
 
     @property
@@ -49,28 +56,54 @@ class ContextSet:
 
     @property
     def n_random(self) -> int:
-        return min(self.most_random, RANDOM_LOGITS // self.vocab_size)
+        return min(RANDOM_CONTEXTS, RANDOM_LOGITS // self.vocab_size)
 
     def __len__(self) -> int:
-        """How many are checked."""
+        """Number of contexts compared."""
         return self.total if self.exhaustive else len(self.corpus) + self.n_random
 
     def chunks(self) -> Iterator[NDArray[np.int64]]:
         """Contexts int64 (n, T), together `len(self)` of them."""
         # A layer's values for one chunk, n * V float64, stay within 32 MiB.
         size = min(16_384, max(16, (1 << 22) // max(self.vocab_size, self.widest)))
-        if self.exhaustive:
+        if self.exhaustive:  # in the order of counting with digits of base V
+            shape = (self.vocab_size,) * self.block_size
             for start in range(0, self.total, size):
-                yield self._enumerate(start, min(start + size, self.total))
+                numbers = np.arange(start, min(start + size, self.total))
+                yield np.stack(np.unravel_index(numbers, shape), axis=1).astype(np.int64)
             return
         for start in range(0, len(self.corpus), size):
             yield self.corpus[start : start + size].astype(np.int64)
-        generator = np.random.default_rng(self.seed)
+        generator = np.random.default_rng(0)
         for start in range(0, self.n_random, size):
             n = min(size, self.n_random - start)
             yield generator.integers(self.vocab_size, size=(n, self.block_size), dtype=np.int64)
 
-    def _enumerate(self, start: int, end: int) -> NDArray[np.int64]:
-        """Contexts number start … end-1 in the order of counting with digits of base V."""
-        shape = (self.vocab_size,) * self.block_size
-        return np.stack(np.unravel_index(np.arange(start, end), shape), axis=1).astype(np.int64)
+
+def contexts_to_compare(checkpoint: Checkpoint, model: BatchNormMLP) -> ContextSet:
+    """All contexts of a checkpoint's model, or where these are too many, its list's and random ones."""
+    widest = max(model.n_hidden, model.block_size * model.n_embd)
+    contexts = ContextSet(model.vocab_size, model.block_size, widest=widest)
+    return contexts if contexts.exhaustive else replace(contexts, corpus=corpus_contexts(checkpoint))
+
+
+def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
+    """The different contexts of the training list, (n, T); none where the list is gone or changed.
+
+    Of a list that has more than `MOST_OF_CORPUS`, at least this many.
+    """
+    block_size = checkpoint.data_arguments["block_size"]
+    found = np.empty((0, block_size), dtype=np.uint8)
+    try:
+        data = NamesDataModule(**{**checkpoint.data_arguments, "characters": checkpoint.data["characters"]})
+    except DataError:
+        return found
+    if data.list.sha256 != checkpoint.data["list_sha256"]:
+        return found
+    for split in SPLITS:
+        stream = torch.from_numpy(data.corpus.streams[split])
+        for places in torch.split(torch.arange(len(stream)), EXAMPLES_AT_A_TIME):
+            if len(found) < MOST_OF_CORPUS:
+                contexts, _ = windows(stream, places, block_size)
+                found = np.unique(np.concatenate([found, contexts.numpy()]), axis=0)
+    return found

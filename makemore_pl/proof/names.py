@@ -2,8 +2,8 @@
 
 The reference draws from the trained model in float64; the file computes logits in float32. A draw whose
 uniform falls within that rounding of the border between two characters may then go either way. Such a draw is
-looked at on its own: the file's character must be the reference's for some logits that are off by no more
-than the tolerance. Everything else must be equal.
+judged on its own: some logits that are off by no more than the tolerance must make the reference draw the
+file's character. Everything else must be equal.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ REQUESTS = (
     (1_000, Decoding(temperature=1.5, top_p=0.9, min_length=4), 2),
     (10, Decoding(temperature=0), 1),
 )
-"""How many names are compared, how they are drawn, and the length of their prefix."""
+"""Numbers of names compared, the way they are drawn, and the length of their prefix."""
 MAX_LOGITS = 1 << 25
 """Logits held at a time; of a very large vocabulary, fewer names are compared."""
 MAX_BORDERLINE = 10
@@ -37,11 +37,11 @@ MAX_BORDERLINE = 10
 
 @dataclass(frozen=True)
 class SameNames:
-    """What was found.
+    """Figures of the comparison.
 
     Attributes:
-        names: how many were compared.
-        borderline: how many of them had a draw that rounding explains.
+        names: number of names compared.
+        borderline: number of names among them with a draw that only rounding explains.
         log_prob: largest deviation of a log-likelihood among the equal names, nats.
     """
 
@@ -76,7 +76,10 @@ def compare_names(
         prefix = prefix[:prefix_length]  # of a name that was drawn before
         expected, expected_log_prob = sample_stepwise(logits, block_size, uniforms, prefix, decoding)
         tokens, log_prob = generate(uniforms, prefix, decoding)
-        ours, theirs = _same_length(expected, tokens)
+        if len(tokens) != n:
+            raise VerificationError(f"sampler.onnx: {len(tokens)} names, expected {n}")
+        width = max(expected.shape[1], tokens.shape[1])
+        ours, theirs = _padded(expected, width), _padded(tokens, width)
         different = np.flatnonzero((ours != theirs).any(axis=1))
         for row in different:
             expect_borderline(
@@ -124,9 +127,6 @@ def expect_borderline(
         )
 
 
-def _same_length(a: NDArray[np.int64], b: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both padded with boundaries to the longer one's length."""
-    if a.shape[0] != b.shape[0]:
-        raise VerificationError(f"sampler.onnx: {b.shape[0]} names where {a.shape[0]} were asked for")
-    width = max(a.shape[1], b.shape[1])
-    return np.pad(a, ((0, 0), (0, width - a.shape[1]))), np.pad(b, ((0, 0), (0, width - b.shape[1])))
+def _padded(names: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Names (n, length) padded with boundaries, (n, width)."""
+    return np.pad(names, ((0, 0), (0, width - names.shape[1])))

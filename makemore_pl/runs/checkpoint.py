@@ -12,7 +12,8 @@ from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import CheckpointError, MakemoreError
-from makemore_pl.memory import file_size, require_memory
+from makemore_pl.files import file_size
+from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_vocabulary

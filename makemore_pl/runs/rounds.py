@@ -109,6 +109,9 @@ class RunLength:
             if steps is None:
                 raise RequestError("trainer.max_epochs -1: a run needs an end; give trainer.max_steps, too")
             epochs = None
+        for name, value in (("max_steps", steps), ("max_epochs", epochs)):
+            if value is not None and value < 1:
+                raise RequestError(f"trainer.{name} must be at least 1, or left out, not {value}")
         if steps is None and epochs is None:
             steps = STEPS
         accumulate, limit = trainer["accumulate_grad_batches"], trainer["limit_train_batches"]

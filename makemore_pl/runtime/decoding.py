@@ -1,4 +1,4 @@
-"""How a character is drawn from logits. The step-by-step sampler here defines what every file must do.
+"""How a character is drawn from logits, and names character by character: what every exported file must do.
 
 Notation: n names, V vocabulary size, T block size, p prefix length. Every probability is computed in
 float64, so that a draw depends on the logits alone and not on the order of a float32 sum.
@@ -9,49 +9,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from makemore_pl.errors import RequestError
+from makemore_pl.runtime.options import check_limits, option
 from makemore_pl.vocabulary import BOUNDARY
 
 NextLogits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
 """context int64 (n, T) -> logits (n, V), float32 or float64."""
 
 
-MAX_TEMPERATURE = 1e30
-"""Far beyond the one at which all characters are equally likely; a float32 holds it."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How the model's distribution is bent before a character is drawn.
-
-    Attributes:
-        temperature: logits are divided by it; 0 takes the likeliest character.
-        top_k: keep the k likeliest characters and those tied with the last of them; 0 keeps all.
-        top_p: keep the fewest likeliest characters whose probabilities reach p, and ties; 1 keeps all.
-        min_length: no boundary before that many characters.
 
     Raises:
         RequestError: a value out of its range.
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_length: int = 1
+    temperature: float = option(
+        1.0,
+        "below 1 more usual names, above 1 stranger ones, 0 the likeliest character each time",
+        at_least=0,
+        at_most=1e30,  # all characters are equally likely long before
+    )
+    top_k: int = option(0, "draw among the k likeliest characters, ties included; 0: all", at_least=0)
+    top_p: float = option(
+        1.0,
+        "draw among the fewest characters that together reach p, ties included; 1: all",
+        above=0,
+        at_most=1,
+    )
+    min_length: int = option(1, "fewest characters of a name, the prefix included", at_least=0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= MAX_TEMPERATURE:
-            raise RequestError(
-                f"temperature must be at least 0 and at most {MAX_TEMPERATURE:.0e}, not {self.temperature}"
-            )
-        if self.top_k < 0:
-            raise RequestError(f"top-k must be at least 0, not {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise RequestError(f"top-p must be above 0 and at most 1, not {self.top_p}")
-        if self.min_length < 0:
-            raise RequestError(f"min-length must be at least 0, not {self.min_length}")
+        check_limits(self)
 
 
 def draw(
@@ -133,15 +125,15 @@ def sample_stepwise(
     row = np.full((n, block_size + p + steps), BOUNDARY, dtype=np.int64)
     row[:, block_size : block_size + p] = prefix
     log_prob = np.full(n, _prefix_log_prob(next_logits, block_size, prefix))
-    active = np.arange(n)
+    active = np.arange(n)  # names still growing, a of them
     for step in range(steps):
         if len(active) == 0:
             break
-        at = block_size + p + step  # column to be drawn
-        logits = next_logits(row[active, at - block_size : at])  # (a, T) -> (a, V), a names still growing
-        drawn = draw(logits, uniforms[active, step], decoding, p + step)
+        at = block_size + p + step  # the column to be drawn
+        logits = next_logits(row[active, at - block_size : at])  # (a, T) -> (a, V)
+        drawn = draw(logits, uniforms[active, step], decoding, p + step)  # (a, V) -> (a,)
         row[active, at] = drawn
-        log_prob[active] += np.take_along_axis(log_softmax(logits), drawn[:, None], axis=1)[:, 0]
+        log_prob[active] += log_softmax(logits)[np.arange(len(active)), drawn]
         active = active[drawn != BOUNDARY]
     tokens = row[:, block_size:]
     longest = int((tokens != BOUNDARY).sum(axis=1).max(initial=0))
@@ -151,7 +143,7 @@ def sample_stepwise(
 def _prefix_log_prob(next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64]) -> float:
     if len(prefix) == 0:
         return 0.0
-    padded = np.concatenate([np.full(block_size, BOUNDARY, dtype=np.int64), prefix])
-    contexts = np.lib.stride_tricks.sliding_window_view(padded[:-1], block_size)  # (p, T)
-    log_probs = log_softmax(next_logits(contexts.copy()))
+    padded = np.concatenate([np.full(block_size, BOUNDARY), prefix])
+    contexts = sliding_window_view(padded[:-1], block_size)  # (p, T)
+    log_probs = log_softmax(next_logits(contexts.copy()))  # (p, V)
     return float(log_probs[np.arange(len(prefix)), prefix].sum())

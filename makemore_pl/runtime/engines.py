@@ -1,133 +1,115 @@
-"""The two kinds of exported file behind one interface: names from uniform draws."""
+"""The two kinds of exported file behind one method, `generate`: uniform draws in, names out."""
 
+import math
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, newest_export
-from makemore_pl.runtime.session import expect_signature, open_session, run_session
+from makemore_pl.runtime.metadata import ModelInfo
+from makemore_pl.runtime.session import OnnxFile, Signature
 
-NO_NUMBERS = "the model's file is damaged: its log-likelihoods are no numbers"
-"""What is said of a file whose weights are no numbers."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
-STEPWISE_ENTRIES = 1 << 21
-"""Entries of a matrix at a time, where names are drawn step by step: bounds memory in wide vocabularies."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-SAMPLER_INPUTS: dict[str, list[int | None]] = {
-    "uniforms": [None, None],
-    "prefix": [None],
-    "temperature": [],
-    "top_k": [],
-    "top_p": [],
-    "min_length": [],
+SAMPLER_INPUTS: Signature = {
+    "uniforms": ("tensor(float)", [None, None]),
+    "prefix": ("tensor(int64)", [None]),
+    "temperature": ("tensor(float)", []),
+    "top_k": ("tensor(int64)", []),
+    "top_p": ("tensor(float)", []),
+    "min_length": ("tensor(int64)", []),
 }
-SAMPLER_OUTPUTS: dict[str, list[int | None]] = {
-    "tokens": [None, None],
-    "codepoints": [None, None],
-    "log_prob": [None],
+SAMPLER_OUTPUTS: Signature = {
+    "tokens": ("tensor(int64)", [None, None]),
+    "codepoints": ("tensor(int32)", [None, None]),
+    "log_prob": ("tensor(float)", [None]),
 }
 
-
-Part: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
-"""Code points (n, length), 0 after the end, and log-likelihoods (n,)."""
-
-
-class Engine(Protocol):
-    """Anything that turns uniforms into names. Safe to call from many threads: a session keeps no state."""
-
-    info: ModelInfo
-
-    def generate(
-        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Code points int32 (n, length), 0 after the end, and log_prob float32 (n,) of n names.
-
-        Args:
-            uniforms: float32 (n, steps), one draw per character.
-            prefix: int64 (p,), ids at the start of every name.
-            decoding: how each character is drawn.
-        """
+Names: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Code points (n, length), 0 after the end, and log-likelihoods (n,) in nats."""
 
 
 class NextCharacterModel:
-    """`model.onnx`: logits of the next character; names are drawn step by step with NumPy."""
+    """An open `model.onnx`: logits of the next character. Names are drawn step by step with NumPy."""
 
-    def __init__(self, session: ort.InferenceSession, info: ModelInfo, path: Path) -> None:
-        vocab_size = len(info.characters) + 1
-        expect_signature(session, path, {"context": [None, info.block_size]}, {"logits": [None, vocab_size]})
+    def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
+        self._vocab_size = len(info.vocabulary)
+        file.expect_signature(
+            {"context": ("tensor(int64)", [None, info.block_size])},
+            {"logits": ("tensor(float)", [None, self._vocab_size])},
+        )
         self.info = info
-        self._session = session
-        self._path = path
+        self._file = file
         self._codepoints = info.vocabulary.token_codepoints
-        # Its matrices in NumPy, some of V and some of T columns, stay within 100 MiB or so.
-        self._rows = max(1, STEPWISE_ENTRIES // (vocab_size + info.block_size))
+        self.entries_per_name = self._vocab_size + info.block_size  # of NumPy's matrices, for each name
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, T) -> logits float32 (n, V)."""
-        logits: NDArray[np.float32] = run_session(
-            self._session, self._path, ["logits"], {"context": context}
-        )[0]
+        [logits] = self._file.compute(["logits"], {"context": context})
+        if logits.shape != (len(context), self._vocab_size):
+            raise ModelFileError(f"{self._file.path}: damaged (its logits have the shape {logits.shape})")
         return logits
 
-    def generate(
-        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        parts = []
-        for start in range(0, max(1, len(uniforms)), self._rows):
-            part = uniforms[start : start + self._rows]
-            tokens, log_prob = sample_stepwise(self.next_logits, self.info.block_size, part, prefix, decoding)
-            parts.append((self._codepoints[tokens], log_prob))
-        return _together(parts)
+    def generate(self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
+        """Draw n names.
+
+        Args:
+            uniforms: float32 (n, steps) in [0, 1), one draw per character.
+            prefix: int64 (p,), ids at the start of every name.
+            decoding: how each character is drawn.
+
+        Returns:
+            Code points int32 (n, length), 0 after the end, and log_prob float32 (n,).
+        """
+        tokens, log_prob = sample_stepwise(self.next_logits, self.info.block_size, uniforms, prefix, decoding)
+        return _expect_names((self._codepoints[tokens], log_prob), len(uniforms), self._file.path)
 
 
 class GraphSampler:
-    """`sampler.onnx`: the whole loop inside the graph; one call makes all names."""
+    """An open `sampler.onnx`: the whole loop inside the graph. One call makes all names."""
 
-    def __init__(self, session: ort.InferenceSession, info: ModelInfo, path: Path) -> None:
-        expect_signature(session, path, SAMPLER_INPUTS, SAMPLER_OUTPUTS)
+    entries_per_name = 1
+
+    def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
+        file.expect_signature(SAMPLER_INPUTS, SAMPLER_OUTPUTS)
         self.info = info
-        self._session = session
-        self._path = path
+        self._file = file
 
-    def generate(
-        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        def run(part: NDArray[np.float32]) -> Part:
-            feeds = self._feeds(part, prefix, decoding)
-            codepoints, log_prob = run_session(self._session, self._path, ["codepoints", "log_prob"], feeds)
-            return codepoints, log_prob
+    def generate(self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
+        """Draw n names; see `NextCharacterModel.generate`."""
+
+        def run(part: NDArray[np.float32]) -> Names:
+            codepoints, log_prob = self._run("codepoints", part, prefix, decoding)
+            return _expect_names((codepoints, log_prob), len(part), self._file.path)
 
         n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
         if n_parts <= 1:
             return run(uniforms)
-        # ONNX Runtime lets go of Python's lock while it runs. A pool for this call alone: none of its threads
-        # can be missing after a fork.
+        # ONNX Runtime releases Python's lock while it runs. The pool lives for this call alone: none of its
+        # threads can be missing after a fork.
         with ThreadPoolExecutor(n_parts) as pool:
-            return _together(list(pool.map(run, np.array_split(uniforms, n_parts))))
+            return _join(list(pool.map(run, np.array_split(uniforms, n_parts))))
 
     def generate_tokens(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The same as ids, int64 (n, length), 0 after the end."""
-        feeds = self._feeds(uniforms, prefix, decoding)
-        tokens, log_prob = run_session(self._session, self._path, ["tokens", "log_prob"], feeds)
+        """Draw the same names as ids, int64 (n, length), 0 after the end, with their log_prob."""
+        tokens, log_prob = self._run("tokens", uniforms, prefix, decoding)
         return tokens, log_prob
 
-    @staticmethod
-    def _feeds(
-        uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> dict[str, NDArray[np.generic]]:
-        return {
+    def _run(
+        self, output: str, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+    ) -> list[NDArray[Any]]:
+        inputs: dict[str, NDArray[Any]] = {
             "uniforms": uniforms,
             "prefix": prefix,
             "temperature": np.array(decoding.temperature, dtype=np.float32),
@@ -135,20 +117,30 @@ class GraphSampler:
             "top_p": np.array(decoding.top_p, dtype=np.float32),
             "min_length": np.array(decoding.min_length, dtype=np.int64),
         }
+        return self._file.compute([output, "log_prob"], inputs)
 
 
-def _together(parts: Sequence[Part]) -> Part:
+def _join(parts: Sequence[Names]) -> Names:
     """The parts of one request, each as wide as its own longest name, one below the other."""
-    if len(parts) == 1:
-        return parts[0]
-    rows = sum(len(codepoints) for codepoints, _ in parts)
     longest = max(codepoints.shape[1] for codepoints, _ in parts)
-    together = np.zeros((rows, longest), dtype=np.int32)
-    end = 0
+    joined = np.zeros((sum(len(codepoints) for codepoints, _ in parts), longest), dtype=np.int32)
+    start = 0
     for codepoints, _ in parts:
-        start, end = end, end + len(codepoints)
-        together[start:end, : codepoints.shape[1]] = codepoints
-    return together, np.concatenate([log_prob for _, log_prob in parts])
+        joined[start : start + len(codepoints), : codepoints.shape[1]] = codepoints
+        start += len(codepoints)
+    return joined, np.concatenate([log_prob for _, log_prob in parts])
+
+
+def _expect_names(names: Names, n: int, path: Path) -> Names:
+    """Check what a file's graph has computed: another's graph may compute anything."""
+    codepoints, log_prob = names
+    if codepoints.ndim != 2 or len(codepoints) != n or log_prob.shape != (n,):
+        raise ModelFileError(f"{path}: damaged (it gives other than {n:,} names)")
+    if codepoints.view(np.uint32).max(initial=0) > sys.maxunicode:
+        raise ModelFileError(f"{path}: damaged (it gives characters that are not in Unicode)")
+    if math.isnan(log_prob.sum()):
+        raise ModelFileError(f"{path}: damaged (its log-likelihoods are NaN)")
+    return names
 
 
 def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphSampler:
@@ -161,46 +153,10 @@ def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphS
     Raises:
         ModelFileError: missing, damaged, or not one of ours.
     """
-    session = open_session(path, prepare)
+    file = OnnxFile(path, prepare)
     try:
-        info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
-        is_sampler = any(node.name == "uniforms" for node in session.get_inputs())
-        return GraphSampler(session, info, path) if is_sampler else NextCharacterModel(session, info, path)
-    except UnicodeDecodeError as error:  # in names that ONNX Runtime itself does not mind
+        info = ModelInfo.from_metadata(file.session.get_modelmeta().custom_metadata_map, path)
+        is_sampler = any(node.name == "uniforms" for node in file.session.get_inputs())
+        return GraphSampler(file, info) if is_sampler else NextCharacterModel(file, info)
+    except UnicodeDecodeError as error:  # in names that ONNX Runtime itself accepts
         raise ModelFileError(f"{path}: damaged (a name is not UTF-8: {error.reason})") from error
-
-
-def open_next_character_model(path: Path) -> NextCharacterModel:
-    """Open a `model.onnx`.
-
-    Raises:
-        ModelFileError: missing, damaged, not one of ours, or a sampler.
-    """
-    engine = open_engine(path)
-    if not isinstance(engine, NextCharacterModel):
-        raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
-    return engine
-
-
-def resolve_model(model: Path | str | None, *files: str) -> Path:
-    """Path of the file that `model` stands for: a file, an export's folder, or None for the newest export.
-
-    Args:
-        model: what the user named.
-        files: names to look for in a folder, the first that exists; by default `model.onnx`.
-
-    Raises:
-        ModelFileError: None was given and nothing has been exported yet, or the folder holds no export.
-    """
-    path = newest_export() if model is None else Path(model)
-    if not path.is_dir():
-        return path
-    for name in files or (MODEL_FILE,):
-        if (path / name).is_file():
-            return path / name
-    raise ModelFileError(f"{path}: the folder holds no {MODEL_FILE}")
-
-
-def resolve_sampler(model: Path | str | None) -> Path:
-    """The same for a file to sample from: in a folder, the sampler where there is one."""
-    return resolve_model(model, SAMPLER_FILE, MODEL_FILE)

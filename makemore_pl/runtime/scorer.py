@@ -4,35 +4,28 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import log_softmax
-from makemore_pl.runtime.engines import NO_NUMBERS, open_next_character_model, resolve_model
+from makemore_pl.runtime.engines import NextCharacterModel, open_engine
+from makemore_pl.runtime.metadata import MODEL_FILE, find_model
 from makemore_pl.vocabulary import BOUNDARY
 
-NAMES_PER_BATCH = 8_192
-CHARACTERS_PER_BATCH = 1 << 20
-"""A batch of long names is full before it has so many names."""
-LOGITS_PER_CALL = 1 << 22
+LOGITS_PER_CALL = 1 << 20
 """Logits, and ids of contexts, computed at a time: bounds the memory of a wide vocabulary."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How likely one name is.
-
-    Attributes:
-        name: the name.
-        log_prob: log-likelihood in nats, of all characters and the end of the name; None if it has a
-            character that the model does not know.
-        unknown: those characters, for the message; empty if there are none.
-    """
+    """How likely one name is."""
 
     name: str
-    log_prob: float | None
-    unknown: str = ""
+    log_prob: float | None  # nats, of all characters and the end of the name; None if a character is unknown
+    unknown: str = ""  # the characters that the model does not know
 
     @property
     def per_character(self) -> float | None:
@@ -48,6 +41,8 @@ class Score:
 class Scorer:
     """Scores names with an exported model. Needs NumPy and ONNX Runtime alone.
 
+    May be called from many threads, and pickled, like a `Sampler`.
+
     Args:
         model: a `model.onnx` or an export's folder; None takes the newest under checkpoints/.
 
@@ -56,23 +51,32 @@ class Scorer:
     """
 
     def __init__(self, model: Path | str | None = None) -> None:
-        self._model = open_next_character_model(resolve_model(model))
-        self.info = self._model.info
+        path = find_model(model, MODEL_FILE)
+        opened = open_engine(path)
+        if not isinstance(opened, NextCharacterModel):
+            raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
+        self._model = opened
+        self._path = path.absolute()
+        self.info = opened.info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._path,)
 
     def score(self, names: Sequence[str]) -> list[Score]:
         """Scores in the order of `names`."""
         return list(self.stream(names))
 
     def stream(self, names: Iterable[str]) -> Iterator[Score]:
-        """The same, lazily, in memory that does not grow with the number of names."""
+        """Score lazily, in memory that does not grow with the number of names."""
+        most = LOGITS_PER_CALL // (len(self.info.vocabulary) + self.info.block_size)
         batch: list[str] = []
-        n_characters = 0
+        n_contexts = 0
         for name in names:
             batch.append(name)
-            n_characters += len(name)
-            if len(batch) == NAMES_PER_BATCH or n_characters >= CHARACTERS_PER_BATCH:
+            n_contexts += len(name) + 1
+            if n_contexts >= most:
                 yield from self._score_batch(batch)
-                batch, n_characters = [], 0
+                batch, n_contexts = [], 0
         yield from self._score_batch(batch)
 
     def _score_batch(self, names: list[str]) -> Iterator[Score]:
@@ -87,8 +91,8 @@ class Scorer:
         if not names:
             return []
         block_size = self.info.block_size
-        # One long row: T boundaries before each name and one after it, so that a window never sees
-        # another name. Only the positions of characters and ends are predicted.
+        # One long row: T boundaries before each name and one after it, so that no context sees another name.
+        # The N characters and ends of names are predicted.
         lengths = np.array([len(name) for name in names])
         ids = self.info.vocabulary.encode("".join(names))
         name_of = np.repeat(np.arange(len(names)), lengths)
@@ -97,15 +101,11 @@ class Scorer:
         row = np.full(int(ends[-1]) + 1, BOUNDARY, dtype=np.int64)
         row[at] = ids
         targets = np.sort(np.concatenate([at, ends]))
-        windows = np.lib.stride_tricks.sliding_window_view(row, block_size)
-        drawn = np.empty(len(targets))
-        step = max(1, LOGITS_PER_CALL // (len(self.info.vocabulary) + block_size))
-        for start in range(0, len(targets), step):
-            some = targets[start : start + step]
-            log_prob = log_softmax(self._model.next_logits(windows[some - block_size]))  # (N, T) -> (N, V)
-            drawn[start : start + step] = log_prob[np.arange(len(some)), row[some]]
-        if np.isnan(drawn).any():
-            raise ModelFileError(NO_NUMBERS)
+        contexts = sliding_window_view(row, block_size)[targets - block_size]  # (N, T)
+        log_probs = log_softmax(self._model.next_logits(contexts))  # (N, T) -> (N, V)
+        predicted = log_probs[np.arange(len(targets)), row[targets]]  # (N,)
+        if np.isnan(predicted).any():
+            raise ModelFileError(f"{self._path}: damaged (its log-likelihoods are NaN)")
         starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
-        totals: list[float] = np.add.reduceat(drawn, starts).tolist()
+        totals: list[float] = np.add.reduceat(predicted, starts).tolist()
         return totals

@@ -45,8 +45,8 @@ def compare_folded(trained: BatchNormMLP) -> FoldComparison:
         return float((network(contexts) - expected).abs().max())
 
     return FoldComparison(
-        folded=largest(fold(trained)),
-        folded_float32=largest(fold(trained).float()),
+        folded=largest(fold(trained.layers)),
+        folded_float32=largest(fold(trained.layers).float()),
         fused=largest(fuse_by_pytorch(copy.deepcopy(trained).double().layers)),
         dropped=largest(drop_batch_norm(copy.deepcopy(trained).double().layers)),
     )
@@ -80,7 +80,7 @@ def inference_seconds(trained: BatchNormMLP, batch_size: int, rounds: int = 101)
     contexts = torch.randint(trained.vocab_size, (batch_size, trained.block_size))
     timers = [
         Timer("network(contexts)", globals={"network": network, "contexts": contexts})
-        for network in (trained.layers, fold(trained).float().layers)
+        for network in (trained.layers, fold(trained.layers).float())
     ]
     seconds: list[list[float]] = [[], []]
     for _ in range(rounds):

@@ -189,7 +189,7 @@ def sample_one_by_one(model: BatchNormMLP, n: int) -> list[str]:
     Folded first: a network without BatchNorm has no training mode to be left in.
     """
     generator = Generator().manual_seed(LECTURE_SEED)
-    network = fold(model.eval()).float()
+    network = fold(model.eval().layers).float()
     names = []
     for _ in range(n):
         ids = [0] * BLOCK_SIZE

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from makemore_pl.graph.forms import FoldedWeights
 from makemore_pl.model.fold import fold
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.proof.logits import FLOAT64, float32_tolerance
 from makemore_pl.studies import recipes
 from makemore_pl.studies.backward import (
@@ -26,7 +26,7 @@ def study_s6(bench: Workbench) -> Outcome:
     """Three BatchNorms folded, and what they cost in use."""
     model = bench.train("S6", recipes.S6).model.eval()
     found = compare_folded(model)
-    float32 = float32_tolerance(FoldedWeights.from_model(fold(model)))
+    float32 = float32_tolerance(FoldedWeights.from_layers(fold(model.layers)))
     rows = [
         _equal("S6", "folded, float64: largest difference of a logit", found.folded, FLOAT64),
         _equal("S6", "folded, float32: the same", found.folded_float32, float32),

@@ -97,7 +97,7 @@ def test_unicode_list_from_end_to_end(
 def test_contexts_too_many_to_enumerate(
     makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from makemore_pl.proof import contexts, proof
+    from makemore_pl.proof import contexts
 
     monkeypatch.setattr(contexts, "RANDOM_LOGITS", 27_000)
     monkeypatch.chdir(tmp_path)
@@ -111,12 +111,12 @@ def test_contexts_too_many_to_enumerate(
     run = read_checkpoint("checkpoints/short/best.ckpt")
     data = NamesDataModule(**run.data_arguments)
     every = {tuple(row) for split in SPLITS for row in data.examples(split)[0].tolist()}
-    assert {tuple(row) for row in proof.corpus_contexts(run).tolist()} == every
+    assert {tuple(row) for row in contexts.corpus_contexts(run).tolist()} == every
     assert report["contexts"] == 1_000 + len(every)
-    monkeypatch.setattr(proof, "EXAMPLES_AT_A_TIME", 100)
-    assert {tuple(row) for row in proof.corpus_contexts(run).tolist()} == every
-    monkeypatch.setattr(proof, "MOST_OF_CORPUS", 300)
-    some = {tuple(row) for row in proof.corpus_contexts(run).tolist()}
+    monkeypatch.setattr(contexts, "EXAMPLES_AT_A_TIME", 100)
+    assert {tuple(row) for row in contexts.corpus_contexts(run).tolist()} == every
+    monkeypatch.setattr(contexts, "MOST_OF_CORPUS", 300)
+    some = {tuple(row) for row in contexts.corpus_contexts(run).tolist()}
     assert some < every
     assert len(some) >= 300
 
@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
         result = makemore("fit", "--data.path", short_list, *QUICK)
         signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
     assert result.code == 130
-    assert "; go on with: makemore fit " in result.err
+    assert "; resume with: makemore fit " in result.err
     result = makemore("fit", *shlex.split(result.err.rpartition("makemore fit")[2]))
     assert result.code == 0, result.err
     assert len([row for row in read_metrics(Path("checkpoints/short")) if row["val/nll"]]) == 3

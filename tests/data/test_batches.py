@@ -1,4 +1,6 @@
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makemore_pl.data import batches as batches_module
-from makemore_pl.data.batches import Batch, BatchLoader, windows
+from makemore_pl.data.batches import Batch, BatchLoader, TrainingLoader, windows
 from makemore_pl.data.corpus import encode_names
 from makemore_pl.vocabulary import Vocabulary
 
@@ -17,7 +19,7 @@ def loader(n: int, batch_size: int, **options: int) -> BatchLoader:
 
 
 def targets_of(batches: Iterable[Batch]) -> list[int]:
-    return torch.cat([batch.targets for batch in batches]).tolist()
+    return [target for batch in batches for target in batch.targets.tolist()]
 
 
 @pytest.fixture
@@ -92,25 +94,18 @@ def test_ranks_share_each_global_batch(world_size: int) -> None:
         assert sum(batch.mean_weight for batch in together) == pytest.approx(expected.mean_weight)
 
 
-def test_epochs_differ_and_come_back() -> None:
+def test_passes_differ_and_come_back() -> None:
     batches = loader(100, 100, seed=3)
-    first = targets_of(batches)
-    batches.sampler.set_epoch(1)
-    second = targets_of(batches)
-    batches.sampler.set_epoch(0)
+    first, second = targets_of(batches.one_pass(0)), targets_of(batches.one_pass(1))
     assert first != second
-    assert first == targets_of(batches)
+    assert first == targets_of(batches) == targets_of(batches.one_pass(0))
     assert first != targets_of(loader(100, 100, seed=4))
 
 
 def test_orders_are_all_equally_likely() -> None:
-    """Each of the 24 orders of 4 examples in 4,800 epochs; by chance it fails once in 70,000 times."""
+    """Each of the 24 orders of 4 examples in 4,800 passes; by chance it fails once in 70,000 times."""
     batches = loader(4, 4, seed=0)
-    counts: dict[tuple[int, ...], int] = {}
-    for epoch in range(4800):
-        batches.sampler.set_epoch(epoch)
-        order = tuple(targets_of(batches))
-        counts[order] = counts.get(order, 0) + 1
+    counts = Counter(tuple(targets_of(batches.one_pass(number))) for number in range(4800))
     assert len(counts) == 24
     assert max(abs(count - 200) for count in counts.values()) < 5 * (200 * 23 / 24) ** 0.5
 
@@ -120,21 +115,26 @@ def test_without_seed_the_order_of_the_data_is_kept() -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("stopped_after", [1, 11, 25, 119])
-def test_an_epoch_goes_on_where_it_was_stopped(stopped_after: int) -> None:
-    whole, stopped, resumed = (loader(1000, 9, seed=5) for _ in range(3))
-    for batches in (whole, stopped, resumed):
-        batches.sampler.set_epoch(2)
-    running = iter(stopped)
-    seen = [next(running) for _ in range(stopped_after)]
-    resumed.load_state_dict(stopped.state_dict())
-    expected = targets_of(whole)
-    assert targets_of([*seen, *resumed]) == expected
-    assert targets_of(resumed) == expected  # the next time from the beginning
+@pytest.mark.parametrize("position", [0, 1, 11, 25, 119, 120, 131])
+@pytest.mark.parametrize("batches_per_pass", [None, 50])
+def test_training_resumes_from_its_position_alone(position: int, batches_per_pass: int | None) -> None:
+    def batches_from(position: int) -> Iterator[Batch]:
+        training = TrainingLoader(loader(1000, 9, seed=5), position, batches_per_pass)
+        while True:  # Lightning's epochs
+            yield from training
+
+    whole = list(islice(batches_from(0), 300))
+    resumed = islice(batches_from(position), 300 - position)
+    assert targets_of(resumed) == targets_of(whole[position:])
 
 
-def test_the_state_of_one_epoch_does_not_shorten_another() -> None:
-    batches = loader(100, 10, seed=5)
-    batches.load_state_dict({"epoch": 0, "next_batch": 7})
-    batches.sampler.set_epoch(1)
-    assert len(targets_of(batches)) == 100
+def test_epochs_end_where_they_should_and_begin_where_the_one_before_ended() -> None:
+    batches = TrainingLoader(loader(100, 10, seed=5), 3, None, lambda position: position - position % 4 + 4)
+    with pytest.raises(TypeError, match="different lengths"):
+        len(batches)
+    epochs = [list(batches) for _ in range(4)]
+    assert [len(epoch) for epoch in epochs] == [1, 4, 4, 4]
+    assert batches.position == 16
+    whole = [*loader(100, 10, seed=5).one_pass(0), *loader(100, 10, seed=5).one_pass(1)]
+    assert targets_of(batch for epoch in epochs for batch in epoch) == targets_of(whole[3:16])
+    assert len(TrainingLoader(loader(100, 10))) == 10

@@ -1,5 +1,7 @@
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -8,42 +10,23 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from helpers import trained_like
+from torch import nn
 
 from makemore_pl import Sampler
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import CheckpointError, ModelFileError, RequestError, VerificationError
 from makemore_pl.export import export as export_module
 from makemore_pl.export.export import FORMS, export_checkpoint, verify_file
-from makemore_pl.graph.forms import Form, FormError
-from makemore_pl.graph.onnx_file import to_onnx
+from makemore_pl.graph import forms
+from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.model.fold import fold
+from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.module import LitBatchNormMLP
-from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.proof.proof import Report
 from makemore_pl.runs.checkpoint import read_checkpoint
-from makemore_pl.runtime.metadata import ModelInfo
+from makemore_pl.runtime.metadata import Form, ModelInfo
 
 EXPORTED = {"model.onnx", "sampler.onnx", "verification.json"}
-
-
-def op_types(model: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in model.graph.node]
-
-
-def test_the_folded_graph_has_no_batch_norm_and_the_unfolded_has() -> None:
-    model = trained_like(BatchNormMLP(27, 3))
-    assert op_types(to_onnx(fold(model).float())) == ["Gather", "Reshape", "Gemm", "Tanh", "Gemm"]
-    # Both optimisers would fold it by themselves: off, to show that there was something to fold.
-    unfolded = to_onnx(model, optimize=False)
-    assert "BatchNormalization" in op_types(unfolded)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    contexts = torch.randint(27, (100, 3))
-    session = ort.InferenceSession(unfolded.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    [logits] = session.run(None, {"context": contexts.numpy()})
-    with torch.no_grad():
-        assert np.abs(logits - model(contexts).numpy()).max() < 1e-4
 
 
 def test_every_context_under_plain_onnxruntime(run_folder: Path) -> None:
@@ -91,7 +74,7 @@ def test_report_covers_every_step(run_folder: Path) -> None:
 
 
 def test_export_again_is_the_same_file(run_folder: Path, tmp_path: Path) -> None:
-    export = export_checkpoint(run_folder / "best.ckpt", tmp_path / "out")
+    export = export_checkpoint(read_checkpoint(run_folder / "best.ckpt"), tmp_path / "out")
     assert {file.name for file in export.folder.iterdir()} == EXPORTED
     for file in EXPORTED:
         assert (export.folder / file).read_bytes() == (run_folder / file).read_bytes()
@@ -113,52 +96,61 @@ def test_one_changed_weight_fails_verification(run_folder: Path, tmp_path: Path,
         verify_file(run_folder / "model.onnx", other)
 
 
+def wrong_fold(layers: nn.Sequential) -> nn.Sequential:
+    """One bias off by 1e-8, far below float32's rounding."""
+    folded = fold(layers)
+    with torch.no_grad():
+        folded.linear_1.bias[0] += 1e-8
+    return folded
+
+
+def wrong_model(weights: FoldedWeights, form: Form) -> onnx.ModelProto:
+    """Written from other weights than those that were folded."""
+    return forms.build_model(replace(weights, embedding=weights.embedding + 1e-3), form)
+
+
+def wrong_linear(g: GraphBuilder, x: str, linear: tuple[np.ndarray, np.ndarray]) -> str:
+    """A writer that is wrong whenever it writes: only the logits can show it."""
+    return g.Gemm(x, np.float32(linear[0]), np.float32(linear[1] + 1e-3), transB=1)
+
+
 @pytest.mark.parametrize("existing", [True, False])
-def test_failed_export_leaves_nothing_behind(
-    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+@pytest.mark.parametrize(
+    ("place", "name", "wrong", "message"),
+    [
+        (export_module, "fold", wrong_fold, "folded in float64 is not the trained model: a logit differs"),
+        (export_module, "build_model", wrong_model, r"model\.onnx is not the trained model: by its weights"),
+        (forms, "_add_linear", wrong_linear, r"model\.onnx is not the trained model: a logit differs by 0.0"),
+    ],
+)
+def test_a_failed_export_leaves_nothing_behind(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    existing: bool,
+    place: object,
+    name: str,
+    wrong: Callable[..., object],
+    message: str,
 ) -> None:
-    """One weight of the folded model off by 1e-3, as a bug in folding would have it."""
-
-    def wrong_fold(model: BatchNormMLP) -> BatchNormMLP:
-        folded = fold(model)
-        with torch.no_grad():
-            folded.layers.linear_1.weight[3, 3] += 1e-3
-        return folded
-
-    out = tmp_path / "out"
+    out = tmp_path / "new" / "out"
     if existing:
-        out.mkdir()
+        out.mkdir(parents=True)
         shutil.copy(run_folder / "model.onnx", out)
-    monkeypatch.setattr(export_module, "fold", wrong_fold)
-    with pytest.raises(VerificationError, match=r"model\.onnx is not the trained model"):
+    monkeypatch.setattr(place, name, wrong)
+    with pytest.raises(VerificationError, match=message):
         export_checkpoint(run_folder / "best.ckpt", out)
     if existing:
         assert [file.name for file in out.iterdir()] == ["model.onnx"]
         assert (out / "model.onnx").read_bytes() == (run_folder / "model.onnx").read_bytes()
     else:
-        assert not out.exists()
-
-
-def test_a_wrong_fold_is_found_before_the_file(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from makemore_pl.proof import proof
-
-    def wrong_fold(model: BatchNormMLP) -> BatchNormMLP:
-        folded = fold(model)
-        with torch.no_grad():
-            folded.layers.linear_1.bias[0] += 1e-8  # far below float32's rounding
-        return folded
-
-    monkeypatch.setattr(proof, "fold", wrong_fold)
-    with pytest.raises(VerificationError, match="folded in float64 is not the trained model"):
-        verify_file(run_folder / "model.onnx", run_folder / "best.ckpt")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_sampler_of_another_model_fails_verification(run_folder: Path, tmp_path: Path) -> None:
     other = damage(run_folder / "best.ckpt", tmp_path / "other.ckpt", "output.bias", 1.0)
     assert verify_file(run_folder / "sampler.onnx", run_folder / "best.ckpt").names
-    with pytest.raises(
-        VerificationError, match=r"sampler\.onnx is not the trained model: with the same uniforms"
-    ):
+    with pytest.raises(VerificationError, match=r"sampler\.onnx is not the trained model"):
         verify_file(run_folder / "sampler.onnx", other)
 
 
@@ -190,13 +182,19 @@ def untrained_checkpoint(data: NamesDataModule, file: Path) -> Path:
     return file
 
 
-def test_file_of_another_model_is_refused(run_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("characters", None), ("block_size", 4), ("longest_name", 3), ("list_name", "x"), ("export_id", "0")],
+)
+def test_metadata_of_another_model_is_refused(
+    run_folder: Path, tmp_path: Path, key: str, value: object
+) -> None:
     model = onnx.load(run_folder / "model.onnx")
-    for prop in model.metadata_props:
-        if prop.key == "makemore.characters":
-            prop.value = json.dumps("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(json.loads(prop.value))])
+    [prop] = [prop for prop in model.metadata_props if prop.key == f"makemore.{key}"]
+    prop.value = json.dumps(value if key != "characters" else json.loads(prop.value).upper())
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(VerificationError, match="other characters or block size"):
+    error = ModelFileError if key == "block_size" else VerificationError  # the signature contradicts it, too
+    with pytest.raises(error, match=f"of another model .{key}|expected inputs"):
         verify_file(tmp_path / "other.onnx", run_folder / "best.ckpt")
 
 
@@ -206,50 +204,13 @@ def test_output_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None
         export_checkpoint(run_folder / "best.ckpt", tmp_path / "file")
 
 
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"a folder, not a checkpoint; did you mean .*best\.ckpt"):
+        export_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="No such file"):
+        export_checkpoint(tmp_path / "missing.ckpt")
+
+
 def test_report_of_a_sample_of_contexts_says_so() -> None:
     report = Report(1_000, 10**6, [], certificate=None, names=None, characters="ab")
     assert not report.exhaustive
-
-
-class Exploit:
-    """Unpickling it would run code."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, ("raise SystemExit('code from a checkpoint has run')",))
-
-
-def test_checkpoints_that_cannot_be_read(run_folder: Path, tmp_path: Path) -> None:
-    good = (run_folder / "best.ckpt").read_bytes()
-    cases = {
-        "empty": (b"", "not a checkpoint|damaged"),
-        "garbage": (b"\x80\x02garbage", "not a checkpoint|damaged"),
-        "truncated": (good[: len(good) // 2], "damaged"),
-    }
-    for name, (content, message) in cases.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(CheckpointError, match=message):
-            read_checkpoint(tmp_path / name)
-    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign")
-    with pytest.raises(CheckpointError, match="it lacks global_step, state_dict"):
-        read_checkpoint(tmp_path / "foreign")
-    torch.save(Exploit(), tmp_path / "exploit")
-    with pytest.raises(CheckpointError, match="could run code"):
-        read_checkpoint(tmp_path / "exploit")
-    with pytest.raises(CheckpointError, match="No such file"):
-        read_checkpoint(tmp_path / "missing")
-    with pytest.raises(CheckpointError, match="a folder"):
-        read_checkpoint(tmp_path)
-
-
-def test_model_files_that_cannot_be_read(run_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "garbage.onnx").write_bytes(b"no model at all")
-    foreign = onnx.load(run_folder / "model.onnx")
-    del foreign.metadata_props[:]
-    onnx.save(foreign, tmp_path / "foreign.onnx")
-    for file, message in [
-        ("garbage.onnx", "not a readable ONNX model"),
-        ("foreign.onnx", "not exported by makemore"),
-        ("missing.onnx", "No such file"),
-    ]:
-        with pytest.raises(ModelFileError, match=message):
-            verify_file(tmp_path / file, run_folder / "best.ckpt")

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from helpers import trainer
 
+from makemore_pl.data.batches import Batch
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP, default_weight_decay, one_cycle
-from makemore_pl.runs.length import STEPS
+from makemore_pl.runs.rounds import STEPS
 
 
 @pytest.fixture
@@ -90,11 +91,40 @@ def test_predictions_are_log_probabilities_of_each_test_example(data: NamesDataM
     assert torch.allclose(log_probs.exp().sum(dim=1), torch.ones(len(log_probs)), atol=1e-5)
 
 
+def test_a_plain_dataloader_trains_validates_and_tests(data: NamesDataModule) -> None:
+    examples = torch.utils.data.TensorDataset(*data.examples("dev"))
+    loader = torch.utils.data.DataLoader(examples, batch_size=64)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter = trainer(max_epochs=4)
+    fitter.fit(module, loader, loader)
+    [figures] = fitter.test(module, loader, verbose=False)
+    expected = F.cross_entropy(module.net.eval()(examples.tensors[0]).double(), examples.tensors[1]).item()
+    assert figures["test/nll"] == pytest.approx(expected, abs=1e-6)
+    assert figures["test/nll"] < math.log(data.vocab_size)
+
+
+def test_a_run_without_an_end_has_no_cycle(data: NamesDataModule) -> None:
+    with pytest.raises(RequestError, match="needs an end"):
+        trainer(max_epochs=-1).fit(LitBatchNormMLP(data.vocab_size, 3), datamodule=data)
+
+
+def test_overfitting_sees_the_same_batches_in_each_epoch(data: NamesDataModule) -> None:
+    seen = []
+
+    class Watching(LitBatchNormMLP):
+        def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+            seen.append(batch.targets.tolist())
+
+    trainer(max_epochs=3, overfit_batches=2).fit(Watching(data.vocab_size, 3), datamodule=data)
+    assert len(seen) == 6
+    assert seen[:2] == seen[2:4] == seen[4:]
+
+
 def test_label_smoothing_is_that_of_cross_entropy(data: NamesDataModule) -> None:
     module = LitBatchNormMLP(data.vocab_size, data.block_size, label_smoothing=0.2, batch_norm=False)
     contexts, targets = data.examples("train")
     expected = F.cross_entropy(module(contexts), targets, label_smoothing=0.2).item()
-    module._trainer = trainer(log_every_n_steps=0)
+    module.trainer = trainer(log_every_n_steps=0)
     losses = [module.training_step(batch, 0) * batch.mean_weight for batch in data.train_dataloader()]
     assert sum(losses).item() / len(targets) == pytest.approx(expected, rel=1e-5)
 

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from makemore_pl.errors import VerificationError
-from makemore_pl.graph.forms import FoldedWeights
+from makemore_pl.model.folded_weights import FoldedWeights
+from makemore_pl.proof import contexts as contexts_module
 from makemore_pl.proof.contexts import ContextSet
 from makemore_pl.proof.logits import (
     Candidate,
@@ -53,9 +54,10 @@ def test_chunks_cover_a_large_vocabulary_exactly() -> None:
     assert len(sizes) > 1
 
 
-def test_beyond_the_limit_corpus_and_random_contexts() -> None:
+def test_beyond_the_limit_corpus_and_random_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts_module, "RANDOM_CONTEXTS", 50_000)
     corpus = np.array([[1, 2, 3, 4, 5, 6, 7, 8]], dtype=np.uint8)
-    contexts = ContextSet(vocab_size=27, block_size=8, corpus=corpus, most_random=50_000)
+    contexts = ContextSet(vocab_size=27, block_size=8, corpus=corpus)
     chunks = list(contexts.chunks())
     assert not contexts.exhaustive
     assert sum(map(len, chunks)) == len(contexts) == 50_001
@@ -69,22 +71,23 @@ def test_a_large_vocabulary_is_checked_on_fewer_random_contexts() -> None:
 
 
 def test_what_agrees_passes_with_its_largest_deviation() -> None:
-    [check] = compare(reference, [off_by(1e-6)], CONTEXTS)
+    [check] = compare(reference, [off_by(1e-6)], CONTEXTS.chunks())
     assert check.passed
     assert check.largest == pytest.approx(1e-6)
+    assert check.mean == pytest.approx(1e-6 / (343 * 5))
     assert (check.context, check.next_id, check.contexts) == ([6, 0, 2], 4, 343)
 
 
 @pytest.mark.parametrize("amount", [1e-3, -1e-3, 5e-5, np.nan, np.inf])
 def test_one_wrong_logit_among_all_is_found(amount: float) -> None:
     with pytest.raises(VerificationError, match=r"id 4 after context \[6, 0, 2\]"):
-        compare(reference, [off_by(0.0), off_by(amount)], CONTEXTS)
+        compare(reference, [off_by(0.0), off_by(amount)], CONTEXTS.chunks())
 
 
 def test_wrong_shape_is_found() -> None:
     candidate = Candidate("narrow", lambda contexts: reference(contexts)[:, :4], 1e-5)
     with pytest.raises(VerificationError, match=r"narrow: logits of shape \(343, 4\), expected \(343, 5\)"):
-        compare(reference, [candidate], CONTEXTS)
+        compare(reference, [candidate], CONTEXTS.chunks())
 
 
 def test_a_file_that_is_wrong_for_small_batches_is_found() -> None:
@@ -129,13 +132,13 @@ def test_float32_in_use_is_within_the_tolerance_and_a_wrong_weight_beyond() -> N
         units = np.tanh(inputs @ (hidden + off).T.astype(dtype))
         return units @ output.T.astype(dtype)
 
-    contexts = ContextSet(vocab_size=9, block_size=2)
+    chunks = list(ContextSet(vocab_size=9, block_size=2).chunks())
     exact = lambda c: logits(c, np.float64)  # noqa: E731
     tolerance = float32_tolerance(weights)
-    [check] = compare(exact, [Candidate("float32", lambda c: logits(c, np.float32), tolerance)], contexts)
+    [check] = compare(exact, [Candidate("float32", lambda c: logits(c, np.float32), tolerance)], chunks)
     assert 1e-5 < check.largest <= tolerance < 1e-2
     with pytest.raises(VerificationError):
-        compare(exact, [Candidate("wrong", lambda c: logits(c, np.float32, off=0.01), tolerance)], contexts)
+        compare(exact, [Candidate("wrong", lambda c: logits(c, np.float32, off=0.01), tolerance)], chunks)
 
 
 def test_contexts_as_text() -> None:

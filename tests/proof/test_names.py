@@ -84,5 +84,5 @@ def test_wrong_log_likelihood_and_wrong_count_are_found() -> None:
 
     with pytest.raises(VerificationError, match="log-likelihood"):
         compare(shifted)
-    with pytest.raises(VerificationError, match="names where"):
+    with pytest.raises(VerificationError, match="names, expected"):
         compare(fewer)

@@ -1,12 +1,18 @@
+import inspect
 import math
+import multiprocessing
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from makemore_pl import Sampler, Scorer
-from makemore_pl.errors import ModelFileError, RequestError, VocabularyError
-from makemore_pl.runtime.sampler import TooFewNamesError
+from makemore_pl import Sampler, Scorer, errors
+from makemore_pl.errors import RequestError, TooFewNamesError, VocabularyError
+from makemore_pl.runtime import sampler as sampler_module
+from makemore_pl.runtime import scorer as scorer_module
+from makemore_pl.runtime.request import Request
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def test_log_likelihood_is_what_the_scorer_says(sampler: Sampler, run_folder: Pa
     assert [score.log_prob for score in scores] == pytest.approx(batch.log_probs, abs=1e-4)
 
 
-def test_wishes_that_cannot_be_met(sampler: Sampler) -> None:
+def test_requests_that_cannot_be_met(sampler: Sampler) -> None:
     with pytest.raises(VocabularyError, match="does not know 'ö'"):
         sampler.sample(1, prefix="ö")
     with pytest.raises(TooFewNamesError, match="found 1 of 3 names") as error:
@@ -89,9 +95,32 @@ def test_prefix_as_long_as_allowed(sampler: Sampler) -> None:
     assert sampler.sample(0) == []
 
 
-def test_unknown_option_is_an_error(sampler: Sampler) -> None:
+def test_signature_is_that_of_the_options(sampler: Sampler) -> None:
+    parameters = inspect.signature(sampler.sample).parameters
+    assert parameters.keys() == inspect.signature(Request).parameters.keys()
+    assert (parameters["n"].default, parameters["temperature"].annotation) == (20, float)
     with pytest.raises(TypeError, match="temprature"):
-        sampler.sample(1, temprature=1)
+        sampler.sample(1, temprature=1)  # type: ignore[call-arg]
+
+
+def test_all_errors_can_be_pickled() -> None:
+    kinds = [e for e in vars(errors).values() if inspect.isclass(e) and issubclass(e, errors.MakemoreError)]
+    assert len(kinds) > 8
+    for kind in kinds:
+        error = kind(3, 1, ["anna"]) if kind is TooFewNamesError else kind("what came")
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), vars(copy)) == (kind, str(error), vars(error))
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_samplers_and_scorers_in_other_processes(run_folder: Path, method: str) -> None:
+    sampler, scorer = Sampler(run_folder, prepare=False), Scorer(run_folder)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        names = pool.map(partial(sampler.sample, seed=1), [3, 5])
+        assert names == [sampler.sample(3, seed=1), sampler.sample(5, seed=1)]
+        assert pool.map(scorer.score, names) == [scorer.score(some) for some in names]
+        with pytest.raises(VocabularyError, match="does not know 'ö'"):
+            pool.map(partial(sampler.sample, prefix="ö"), [1])
 
 
 def test_one_sampler_in_many_threads(sampler: Sampler) -> None:
@@ -112,9 +141,19 @@ def test_prepared_or_not_the_names_are_the_same(sampler: Sampler, run_folder: Pa
     assert Sampler(run_folder, prepare=False).sample(3_000, seed=2) == sampler.sample(3_000, seed=2)
 
 
-def test_folder_without_export(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"holds no model\.onnx"):
-        Sampler(tmp_path)
+def test_names_and_scores_do_not_depend_on_the_size_of_a_batch(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names_and_scores() -> tuple[list[str], list[float | None]]:
+        names = Sampler(run_folder / "model.onnx").sample(200, seed=3, temperature=1.1, prefix="a")
+        return names, [score.log_prob for score in Scorer(run_folder).score(names)]
+
+    names, scores = names_and_scores()
+    monkeypatch.setattr(sampler_module, "BATCH_ENTRIES", 30 * 7)  # seven names at a time
+    monkeypatch.setattr(scorer_module, "LOGITS_PER_CALL", 30 * 50)
+    again, scores_again = names_and_scores()
+    assert again == names
+    assert scores_again == pytest.approx(scores, abs=1e-5)
 
 
 def test_scores_of_names_one_by_one_and_together(run_folder: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from helpers import trained_like
-from torch import Generator
+from torch import Generator, nn
 
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.studies import fold_comparison as folding
@@ -28,10 +28,10 @@ def test_three_layers_folded(three_layers: BatchNormMLP) -> None:
 
 
 def test_a_wrong_fold_shows(three_layers: BatchNormMLP, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model: BatchNormMLP) -> BatchNormMLP:
-        folded = fold(model)
+    def wrong(layers: nn.Sequential) -> nn.Sequential:
+        folded = fold(layers)
         with torch.no_grad():
-            folded.layers.linear_2.bias[3] += 1e-6
+            folded.linear_2.bias[3] += 1e-6
         return folded
 
     fold = folding.fold

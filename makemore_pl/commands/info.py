@@ -1,0 +1,46 @@
+"""`makemore info`: what an exported file holds."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from makemore_pl.commands.runtime_parser import RuntimeParser
+from makemore_pl.runtime.engines import open_engine
+from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
+
+
+def run(command: str, args: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = RuntimeParser(command, "What an exported file holds.", ("text", "json")).parse_args(args)
+    path = find_model(options.model, MODEL_FILE)
+    info = open_engine(path, prepare=False).info
+    if options.format == "json":
+        print(json.dumps({"file": str(path), **asdict(info)}, ensure_ascii=False, indent=2))
+    else:
+        print(_describe(path, info))
+    return 0
+
+
+def _describe(path: Path, info: ModelInfo) -> str:
+    proof = info.verification
+    checked, total = proof.get("contexts", 0), proof.get("contexts_total", 0)
+    which = f"all {total:,}" if proof.get("exhaustive") else f"{checked:,} of {total:,}"
+    deviation = proof.get("largest_deviation", float("nan"))
+    rows = {
+        "file": f"{path} ({path.stat().st_size:,} bytes)",
+        "vocabulary": f"{len(info.characters)} characters and the boundary: {info.characters}",
+        "context": f"{info.block_size} characters",
+        "network": f"embedding {info.n_embd}, {info.n_layers} hidden of {info.n_hidden}, "
+        f"{info.n_parameters:,} parameters",
+        "form": info.form,
+        "trained on": f"{info.list_name} (SHA-256 {info.list_sha256[:16]}…), "
+        f"names of up to {info.longest_name} characters",
+        "verified": f"on {which} contexts, largest deviation {deviation:.1e}",
+        "written by": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
+    }
+    return "\n".join(f"{key + ':':<12} {_printable(value)}" for key, value in rows.items())
+
+
+def _printable(text: str) -> str:
+    """Show characters that a terminal would obey as escapes: a file may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,75 @@
+"""Names in, from a file or standard input; rows out, as JSON or CSV."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from makemore_pl.errors import DataError
+from makemore_pl.files import file_size
+from makemore_pl.runtime.metadata import MAX_LENGTH
+
+
+def read_names(path: Path | str) -> list[str]:
+    """Names of a UTF-8 file, one per line; outer spaces and blank lines are dropped.
+
+    Raises:
+        DataError: no such file, not UTF-8, or a line that is too long.
+    """
+    file_size(Path(path), DataError)
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
+            return list(read_lines(file, str(path)))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def read_stdin() -> Iterator[str]:
+    """The same from standard input, as the lines come. Always UTF-8, whatever the locale says."""
+    if sys.stdin is None:
+        raise DataError("standard input is closed")
+    with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
+        yield from read_lines(file, "standard input")
+
+
+def read_lines(file: TextIO, source: str) -> Iterator[str]:
+    """Names of an open file.
+
+    Args:
+        file: the lines.
+        source: the file's name, for messages.
+    """
+    number = 0
+    try:
+        # Not line by line: without line ends, one line would be all of the file.
+        while line := file.readline(MAX_LENGTH + 2):
+            number += 1
+            if len(line.rstrip("\r\n")) > MAX_LENGTH:
+                raise DataError(f"{source}, line {number}: more than {MAX_LENGTH:,} characters")
+            if name := line.strip():
+                yield name
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: not UTF-8 ({error.reason})") from error
+
+
+def write_rows(form: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as they come: an array of JSON objects, one a line, or CSV with a header.
+
+    Args:
+        form: json or csv.
+        columns: names of the values in a row.
+        rows: the values.
+    """
+    if form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        return
+    separator = "[\n"
+    for row in rows:
+        text = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
+        sys.stdout.write(f"{separator}  {text}")
+        separator = ",\n"
+    sys.stdout.write("\n]\n" if separator == ",\n" else "[]\n")

@@ -1,0 +1,52 @@
+"""The command line of `sample`, `score` and `info`: argparse, which starts faster than what `fit` uses."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, NoReturn, get_args
+
+from makemore_pl.commands.names_io import read_names
+from makemore_pl.errors import RequestError
+
+
+class RuntimeParser(argparse.ArgumentParser):
+    """A parser with the argument MODEL and the option --format.
+
+    Args:
+        command: the command's name.
+        description: one sentence for its help.
+        formats: forms of the output, the default first.
+    """
+
+    def __init__(self, command: str, description: str, formats: Sequence[str]) -> None:
+        super().__init__(prog=f"makemore {command}", description=description, allow_abbrev=False)
+        model_help = "ONNX file or an export's folder; the newest under checkpoints/ if left out"
+        self.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=model_help)
+        format_help = "form of the output (default: %(default)s)"
+        self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
+
+    def add_options(self, options: type[Any]) -> None:
+        """Add an option for each field of an options dataclass, see runtime/options.py."""
+        for f in sorted(
+            fields(options), key=lambda f: bool(f.kw_only)
+        ):  # those that need no keyword come first
+            flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"
+            self.add_argument(flag, dest=f.name, default=f.default, **_value(f))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print, as an error of the program's own: one line, exit code 2."""
+        raise RequestError(f"{self.prog.partition(' ')[2]}: {message:.300}")
+
+
+def _value(f: Field[Any]) -> dict[str, Any]:
+    """How argparse reads and explains the value of one option."""
+    help = f.metadata["help"]
+    kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type  # int of int | None
+    if kind is bool:
+        return {"action": "store_true", "help": help}
+    if kind == Collection[str]:
+        return {"type": read_names, "metavar": "FILE", "help": f"{help}; a file, one name per line"}
+    shown = help if f.default in (None, "") else f"{help} (default: {f.default})"
+    return {"type": kind, "metavar": f.metadata["metavar"] or f.name.upper(), "help": shown}

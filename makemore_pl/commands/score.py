@@ -1,0 +1,45 @@
+"""`makemore score`: how likely the model finds given names."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from makemore_pl.commands.names_io import read_names, read_stdin, write_rows
+from makemore_pl.commands.runtime_parser import RuntimeParser
+from makemore_pl.runtime.scorer import Score, Scorer
+
+COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
+
+
+def run(command: str, args: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = RuntimeParser(
+        command,
+        "Log-likelihood (nats), the same per character, and perplexity of names.",
+        ("text", "json", "csv"),
+    )
+    file_help = "names, one per line; - for standard input (default: -)"
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help=file_help)
+    parser.add_argument("--sort", action="store_true", help="strangest first; without it, in the order read")
+    options = parser.parse_args(args)
+    model, file = options.model, options.file
+    if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
+        model, file = None, model  # `makemore score names.txt`: one argument only, which is the names
+    scorer = Scorer(model)
+    scores: Iterable[Score] = scorer.stream(read_stdin() if file == "-" else read_names(Path(file)))
+    if options.sort:
+        scores = sorted(scores, key=lambda s: -math.inf if s.per_character is None else s.per_character)
+    if options.format == "text":
+        _print_table(scores)
+    else:
+        write_rows(options.format, COLUMNS, ([getattr(s, column) for column in COLUMNS] for s in scores))
+    return 0
+
+
+def _print_table(scores: Iterable[Score]) -> None:
+    print(f"{'log_prob':>10} {'per char':>10} {'perplexity':>10}  name")
+    for s in scores:
+        if s.log_prob is None:
+            print(f"{'-':>10} {'-':>10} {'-':>10}  {s.name}  (unknown: {s.unknown})")
+        else:
+            print(f"{s.log_prob:10.4f} {s.per_character:10.4f} {s.perplexity:10.3f}  {s.name}")

@@ -1,0 +1,74 @@
+"""Options that are declared once: name, type, default, limits and help text.
+
+A dataclass whose fields are made with `option` is the signature in Python (`takes`), and the command line is
+derived from the same fields (commands/runtime_parser.py).
+"""
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable
+from dataclasses import field, fields
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from makemore_pl.errors import RequestError
+
+Itself = TypeVar("Itself")
+Options = TypeVar("Options")
+Result = TypeVar("Result")
+P = ParamSpec("P")
+
+FULFILS = {"above": operator.gt, "at_least": operator.ge, "at_most": operator.le}
+
+
+def option(default: Any, help: str, *, metavar: str | None = None, **limits: float) -> Any:
+    """A field of an options dataclass.
+
+    Args:
+        default: the value if left out.
+        help: a line for the command line's help.
+        metavar: how the help names the value, if not like the option.
+        limits: above, at_least, at_most. None as a value has none.
+    """
+    return field(default=default, metadata={"help": help, "metavar": metavar, "limits": limits})
+
+
+def check_limits(options: Any) -> None:
+    """Check every field of an options dataclass.
+
+    Raises:
+        RequestError: a value is out of its range.
+    """
+    all_limits = _limits(options.__class__)
+    for name, word, limit in all_limits:
+        value = getattr(options, name)
+        if value is not None and not FULFILS[word](value, limit):
+            expected = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in all_limits if n == name]
+            raise RequestError(f"{name.replace('_', '-')} must be {' and '.join(expected)}, not {value}")
+
+
+@functools.cache
+def _limits(kind: Any) -> list[tuple[str, str, float]]:
+    return [(f.name, word, limit) for f in fields(kind) for word, limit in f.metadata["limits"].items()]
+
+
+def takes(
+    options: Callable[P, Options],
+) -> Callable[[Callable[[Itself, Options], Result]], Callable[Concatenate[Itself, P], Result]]:
+    """Have a method that takes an options object called with the options themselves.
+
+    `sampler.sample(5, seed=1)` then calls `sample(sampler, Request(5, seed=1))`. Type checkers, editors and
+    `help` see the dataclass's parameters.
+    """
+
+    def decorate(method: Callable[[Itself, Options], Result]) -> Callable[Concatenate[Itself, P], Result]:
+        def call(self: Itself, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+            return method(self, options(*args, **kwargs))
+
+        itself, _ = inspect.signature(method).parameters.values()
+        parameters = [itself, *inspect.signature(options).parameters.values()]
+        functools.update_wrapper(call, method)
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
