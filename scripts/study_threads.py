@@ -77,7 +77,7 @@ def report(repetitions: int, threads: int) -> None:
                 other.kill()
         for (n, spin), runs in zip(settings, zip(*measured, strict=True), strict=True):
             medians = [statistics.median(run[name] for run in runs) for name in NETWORKS]
-            spun = "as it is" if spin is None else f"{spin:,}"
+            spun = "default" if spin is None else f"{spin:,}"
             print(
                 f"| {busy} | {n} | {spun} | {' | '.join(f'{speed:.0f}' for speed in medians)} |", flush=True
             )

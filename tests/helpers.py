@@ -19,10 +19,13 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from makemore_pl.inspect.step_table import StepRow
 from makemore_pl.model.network import BatchNormMLP
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+EVIL = "<script>alert(1)</script>"
+"""A name that must not become part of a page."""
 BLOCK = re.compile(r"(?P<mark><!--[^>]*-->\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.DOTALL)
 
 
@@ -114,3 +117,21 @@ def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
                     module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
                     module.bias.copy_(torch.randn(module.num_features, generator=generator))
     return model.eval()
+
+
+def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contexts (n, 3) and targets (n,) over 27 characters."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(27, (n, 3), generator=generator), torch.randint(27, (n,), generator=generator)
+
+
+def rows_with(figures: Callable[[int], dict[str, float]], n: int = 40) -> list[StepRow]:
+    """Rows of `diagnostics.csv` of a healthy network, but for some figures of the i-th row."""
+    healthy = {
+        "tanh_1/dead": 0.0,
+        "linear_1.weight/gradient_mean": 0.0,
+        "linear_1.weight/gradient_std": 0.1,
+        "linear_1.weight/gradient_to_data": 0.1,
+        "linear_1.weight/log10_update_to_data": -3.0,
+    }
+    return [StepRow(10 * i, healthy | figures(i)) for i in range(n)]

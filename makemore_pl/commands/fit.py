@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from makemore_pl.commands.lightning_cli import MakemoreCLI, as_list, has_progress_bar
+from makemore_pl.commands.option_checks import expect_run_options
 from makemore_pl.commands.progress_bar import RunProgressBar
 from makemore_pl.commands.training_errors import InterruptedFit, explained
 from makemore_pl.errors import RequestError
@@ -109,6 +110,7 @@ class FitCLI(MakemoreCLI):
         options = self.trainer_options
         if options.get("fast_dev_run"):  # Lightning's own trial of a few batches
             return super().instantiate_trainer(**kwargs)
+        expect_run_options(options)
         if self.config_init["fit"]["export"].enabled:
             expect_exportable(self.model.net)
         self.length = RunLength.of(options, self.checkpoints.every_n_train_steps)

@@ -47,6 +47,32 @@ def check_options(options: Any) -> None:
         )
 
 
+def expect_run_options(trainer: Any) -> None:
+    """Refuse options of the Trainer under which `makemore fit` would leave no run.
+
+    Args:
+        trainer: the Trainer's options.
+
+    Raises:
+        RequestError: for such an option.
+    """
+    if trainer.barebones:
+        raise RequestError(
+            "trainer.barebones leaves out checkpoints and figures, which are what a run is for"
+        )
+    if trainer.enable_checkpointing is False:
+        raise RequestError(
+            "trainer.enable_checkpointing false leaves nothing of a run; to try one out, use "
+            "--trainer.fast_dev_run true"
+        )
+    if isinstance(trainer.strategy, str) and trainer.strategy.startswith(
+        ("ddp_spawn", "ddp_fork", "ddp_notebook")
+    ):
+        raise RequestError(
+            f"trainer.strategy {trainer.strategy}: its processes hand nothing back to the program; use ddp"
+        )
+
+
 def expect_all_processes(trainer: Trainer) -> None:
     """Refuse a Trainer that leaves out processes that a launcher has started, or would wait for others.
 

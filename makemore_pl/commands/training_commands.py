@@ -87,6 +87,7 @@ def quieten() -> None:
     """Leave Lightning's warnings, drop its news: devices found, seeds set, products to try."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers.profiler").setLevel(logging.INFO)  # what it was asked for
     for message in NEWS:
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = in_one_line

@@ -10,7 +10,6 @@ size. A *pass* goes over all examples once.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -26,11 +25,12 @@ STRETCH = 1 << 20
 """Most examples that are gathered at once."""
 
 
-@dataclass(frozen=True)
 class Batch:
     """Contexts, and pairs of a context and an id that follows it.
 
-    Attributes:
+    No dataclass: Lightning would take it apart, and round the weights to the precision of the network.
+
+    Args:
         contexts: int64 (B, T).
         rows: int64 (P,), the context that each pair belongs to.
         targets: int64 (P,), the id that follows.
@@ -39,11 +39,14 @@ class Batch:
             batches and ranks count alike.
     """
 
-    contexts: Tensor
-    rows: Tensor
-    targets: Tensor
-    weights: Tensor
-    mean_weight: float
+    def __init__(
+        self, contexts: Tensor, rows: Tensor, targets: Tensor, weights: Tensor, mean_weight: float
+    ) -> None:
+        self.contexts = contexts
+        self.rows = rows
+        self.targets = targets
+        self.weights = weights
+        self.mean_weight = mean_weight
 
     def __len__(self) -> int:
         """B."""

@@ -17,7 +17,8 @@ import pytest
 import torch
 from helpers import QUICK, ROOT, RunCommand
 
-from makemore_pl.commands.option_checks import expect_all_processes, is_lost_process
+from makemore_pl.commands.option_checks import expect_all_processes
+from makemore_pl.commands.training_errors import is_lost_process
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
 from makemore_pl.runtime.sampler import Sampler
@@ -227,7 +228,7 @@ def test_a_signal_ends_several_ranks_that_are_evaluated_often(
         os.kill(process, number)
     code, _, err = finish(fit)
     assert code == 128 + number, err
-    assert "go on with: makemore fit" in err
+    assert "resume with: makemore fit" in err
     assert torch.load(last, weights_only=True)["global_step"] < before + 10 * steps_of_epoch
 
 
