@@ -140,7 +140,6 @@ class PrivateNames(ast.NodeVisitor):
         self.generic_visit(node)
 
 
-@pytest.mark.xfail(strict=True, reason="uses of private names are being removed")
 def test_the_package_uses_public_names_only() -> None:
     found = {name: PrivateNames(importlib.import_module(name)).found for name in MODULES}
     assert {name: uses for name, uses in found.items() if uses} == {}
