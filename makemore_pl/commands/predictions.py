@@ -7,15 +7,7 @@ import torch
 from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.memory import require_memory
 from makemore_pl.vocabulary import BOUNDARY
-
-
-def require_prediction_memory(data: NamesDataModule) -> None:
-    """Raise MemoryLimitError where the predictions would take too much memory."""
-    n, v = len(data.corpus.streams["test"]), data.vocab_size
-    # The Trainer keeps them all until the end, and they are copied once.
-    require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
 
 
 def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:
