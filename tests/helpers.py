@@ -1,12 +1,17 @@
-"""What several test files share."""
+"""What several test files share. conftest.py imports this file before any other."""
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
+# thread, and on a busy machine threads that wait for each other take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import lightning as L
 import onnx
@@ -60,7 +65,12 @@ def trainer(**options: object) -> L.Trainer:
 
 def load(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    return import_file(SCRIPTS / f"{name}.py", name)
+
+
+def import_file(file: Path, name: str) -> ModuleType:
+    """A file as the module of that name."""
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What a network expects after each context of the test split, as a table."""
+"""A network's predictions on the test split, as CSV."""
 
 import csv
 from typing import TextIO
@@ -7,28 +7,20 @@ import torch
 from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.memory import require_memory
 from makemore_pl.vocabulary import BOUNDARY
-
-
-def require_prediction_memory(data: NamesDataModule) -> None:
-    """Raise MemoryLimitError where the predictions would take too much."""
-    n, v = len(data.corpus.streams["test"]), data.vocab_size
-    # The Trainer keeps them all until the end, and they are copied once.
-    require_memory(8 * n * v, f"predictions: {n:,} examples × {v:,} log-probabilities × 8 bytes")
 
 
 def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:
     """Write `context,next,probability,likeliest` for each example, as CSV.
 
     Args:
-        outputs: log-probabilities (B, V) of the batches of `data.predict_dataloader()`.
-        data: whose test split they are of.
-        file: where to.
+        outputs: log-probabilities (B, V) of the batches of `data.predict_dataloader()`, float.
+        data: the data whose test split they belong to.
+        file: the CSV file, open for writing.
     """
     log_probs = torch.cat(outputs).float()  # (N, V)
     contexts, targets = data.examples("test")
-    texts = ["", *data.vocabulary.characters]  # of each id, the boundary's being empty
+    texts = ["", *data.vocabulary.characters]  # by id; the boundary is empty
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("context", "next", "probability", "likeliest"))
     for context, target, log_prob in zip(contexts.tolist(), targets.tolist(), log_probs, strict=True):

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from helpers import RunCommand, assert_one_line_error
 
-from makemore_pl import Sampler
 from makemore_pl.errors import MemoryLimitError, RequestError
 from makemore_pl.export.export import expect_exportable, export_checkpoint
 from makemore_pl.memory import VARIABLE
@@ -78,18 +77,3 @@ def test_pytorch_out_of_memory_is_one_line(
     assert result.code == 2
     assert_one_line_error(result.err, "out of memory; the program may take")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_predictions_are_estimated(
-    makemore: RunCommand, run_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    estimates: list[int] = []
-    monkeypatch.chdir(run_folder.parents[1])
-    monkeypatch.setattr(
-        "makemore_pl.commands.predictions.require_memory",
-        lambda n_bytes, arithmetic: estimates.append(n_bytes),
-    )
-    args = ("--ckpt_path", run_folder / "best.ckpt", "--trainer.enable_progress_bar", "false")
-    result = makemore("predict", *args)
-    n_examples = len(result.out[result.out.index("context,") :].splitlines()) - 1
-    assert estimates == [8 * n_examples * len(Sampler(run_folder).info.vocabulary)]
