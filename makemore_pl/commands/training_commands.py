@@ -1,8 +1,11 @@
 """The training half's commands: which function runs each, and how its warnings and errors are shown."""
 
+import io
 import logging
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr
 
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -54,8 +57,13 @@ def run(command: str, args: list[str]) -> int:
         MakemoreError: anything the user can fix.
     """
     quieten()
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a callback or network in the current folder, as with `python -m`
+    quiet = "--quiet" in args
+    args = [arg for arg in natural(command, args) if arg != "--quiet"]
     try:
-        COMMANDS[command](with_config_files(args))
+        with redirect_stderr(io.StringIO()) if quiet else nullcontext():
+            COMMANDS[command](with_config_files(args))
     except ArgumentError as error:
         raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:
@@ -69,6 +77,14 @@ def run(command: str, args: list[str]) -> int:
             raise out_of_memory() from error
         raise
     return 0
+
+
+def natural(command: str, args: list[str]) -> list[str]:
+    """The command line with a first argument that is no option as the option that is meant."""
+    option = {"fit": "--data.path", "lr-find": "--data.path"}.get(command, "--ckpt_path")
+    if command in ("export", "verify", "report") or not args or args[0].startswith("-"):
+        return args
+    return [option, *args]
 
 
 def with_config_files(args: list[str]) -> list[str]:
