@@ -1,9 +1,11 @@
 """Configuration files: found by name or path, and checked before their options are parsed."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 
 from makemore_pl.errors import RequestError
 from makemore_pl.files import file_size
@@ -37,6 +39,23 @@ def find_config(name: str) -> str:
         if not isinstance(found := content.get(section, {}), dict):
             raise RequestError(f"{path}: {section} must be a section of options, not {str(found)[:40]!r}")
     return str(path)
+
+
+def plain(value: Any) -> Any:
+    """An option's value, or a whole section, as YAML holds it, so that it can be read back.
+
+    jsonargparse's own dump cannot write defaults and values of some of Lightning's callbacks: enumerations,
+    devices, functions.
+    """
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Enum):
+        return value.name
+    return value if value is None or type(value) in (bool, int, float, str) else str(value)
 
 
 def shipped(name: str) -> dict[str, Any]:

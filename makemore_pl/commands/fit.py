@@ -13,10 +13,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from makemore_pl.commands.config_files import plain
 from makemore_pl.commands.lightning_cli import MakemoreCLI, as_list, has_progress_bar
 from makemore_pl.commands.option_checks import expect_run_options
 from makemore_pl.commands.progress_bar import RunProgressBar
-from makemore_pl.commands.resuming import expect_same_list, expect_same_run
+from makemore_pl.commands.resuming import LINKED, expect_same_list, expect_same_run
 from makemore_pl.commands.training_errors import InterruptedFit, explained
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
@@ -49,6 +50,15 @@ class ExportOptions:
         self.enabled = enabled
 
 
+def options_of_run(options: Any) -> dict[str, Any]:
+    """The options of a run as they stand in its `config.yaml`."""
+    found: dict[str, Any] = plain(options)
+    found.pop("config", None)
+    for linked in LINKED:
+        found["model"].pop(linked, None)
+    return found
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes a run's `config.yaml`, whole or not at all, when training begins."""
 
@@ -60,7 +70,7 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree.
-        text = self.parser.dump(self.config, skip_none=False)
+        text = yaml.safe_dump(options_of_run(self.config), sort_keys=False, allow_unicode=True)
         write_whole(Path(trainer.default_root_dir) / self.config_filename, text.encode())
 
 
@@ -125,7 +135,7 @@ class FitCLI(MakemoreCLI):
             return super().instantiate_trainer(**kwargs)
         expect_run_options(options, self.checkpoints.dirpath)
         if self.source is not None:
-            expect_same_run(self.source, yaml.safe_load(self.parsers[-1].dump(self.options, skip_none=False)))
+            expect_same_run(self.source, options_of_run(self.options))
             expect_same_list(self.source, self.datamodule.list.name, self.datamodule.list.sha256)
         if self.config_init["fit"]["export"].enabled:
             expect_exportable(self.model.net)

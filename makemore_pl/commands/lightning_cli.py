@@ -99,7 +99,14 @@ class MakemoreCLI(LightningCLI):
         """Build data, model, optimiser and Trainer; values that one of them refuses are the user's."""
         try:
             super().instantiate_classes()
-        except (MakemoreError, MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        except (
+            MakemoreError,
+            MisconfigurationException,
+            ImportError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise refusal(self.name, error) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -117,7 +124,9 @@ class MakemoreCLI(LightningCLI):
     @property
     def shows_progress(self) -> bool:
         wanted = self.trainer_options.get("enable_progress_bar")
-        return sys.stderr.isatty() if wanted is None else bool(wanted)
+        if wanted is None:
+            wanted = sys.stderr.isatty() or has_progress_bar(as_list(self.trainer_options.get("callbacks")))
+        return bool(wanted)
 
     def callbacks(self) -> list[Callback]:
         """The user's, and the program's own."""

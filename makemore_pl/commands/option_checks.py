@@ -6,6 +6,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder
 
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import in_words, require_memory
@@ -66,6 +67,9 @@ def expect_run_options(trainer: Any, dirpath: str | None) -> None:
     for folder in (trainer.default_root_dir, dirpath):
         if "://" in str(folder):
             raise RequestError(f"{folder}: runs are written to local folders, and moved elsewhere afterwards")
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+        raise RequestError("BatchSizeFinder: a run's rounds depend on data.batch_size; find one beforehand")
     if trainer.barebones:
         raise RequestError(
             "trainer.barebones leaves out checkpoints and figures, which are what a run is for"

@@ -232,6 +232,7 @@ class TrainingLoader:
         position: batches seen before the first iteration.
         batches_per_pass: the first so many batches of each pass are seen; None: all.
         epoch_end: from the position where an epoch begins to the one where it ends; None: a pass later.
+        epoch_length: batches of an epoch, if all epochs have the same number.
     """
 
     def __init__(
@@ -240,21 +241,23 @@ class TrainingLoader:
         position: int = 0,
         batches_per_pass: int | None = None,
         epoch_end: Callable[[int], int] | None = None,
+        epoch_length: int | None = None,
     ) -> None:
         self.loader = loader
         self.position = position
         self.batches_per_pass = batches_per_pass or len(loader)
-        self.epoch_end = epoch_end
+        self.epoch_end = epoch_end or (lambda position: position + self.batches_per_pass)
+        self.epoch_length = epoch_length if epoch_end else self.batches_per_pass
         self._batches = self._endless()
 
     def __len__(self) -> int:
-        """Batches of an epoch, where all epochs have the same number."""
-        if self.epoch_end is not None:
+        """Batches of an epoch, if all epochs have the same number."""
+        if self.epoch_length is None:
             raise TypeError("epochs are of different lengths")  # Lightning then takes batches as they come
-        return self.batches_per_pass
+        return self.epoch_length
 
     def __iter__(self) -> Iterator[Batch]:
-        end = self.epoch_end(self.position) if self.epoch_end else self.position + len(self)
+        end = self.epoch_end(self.position)
         while self.position < end:
             batch = next(self._batches)
             self.position += 1
