@@ -93,10 +93,10 @@ USUAL |= {"gradient_clip_val": None, "val_check_interval": 1.0, "limit_train_bat
 )
 def test_options_that_lightning_does_not_check(option: str, value: object) -> None:
     options = Namespace(seed_everything=42, trainer=Namespace(USUAL))
-    check_options(options)
+    check_options(options, Namespace())
     options[option] = value
     with pytest.raises(MakemoreError, match=option):
-        check_options(options)
+        check_options(options, Namespace())
 
 
 @pytest.mark.parametrize(
