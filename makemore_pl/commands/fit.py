@@ -202,6 +202,9 @@ class FitCLI(MakemoreCLI):
             if self.trainer.is_global_zero:
                 print("fast_dev_run passed; nothing was saved, as always in one")
             return
+        if self.trainer.global_step == 0:
+            self.release()
+            raise RequestError("fit: no step was trained, and nothing was saved")
         checkpoints, dev = self.checkpoints, self.checkpoints.best_score
         # Rank 0 alone may have the file, on another machine; the Trainer hands on its weights.
         best = None
@@ -268,6 +271,4 @@ def run(args: list[str]) -> None:
     Raises:
         MakemoreError: anything the user can fix.
     """
-    cli = FitCLI(args)
-    if cli.run_folder is not None and not cli.checkpoints.last.is_file() and cli.trainer.is_global_zero:
-        raise RequestError("fit: no step was trained, and nothing was saved")
+    FitCLI(args)

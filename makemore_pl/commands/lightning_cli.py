@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from makemore_pl.commands.option_checks import check_options, expect_all_processes
+from makemore_pl.commands.option_checks import check_options, expect_all_processes, expect_one_optimizer
 from makemore_pl.commands.resuming import defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.commands.training_errors import Started, refusal
 from makemore_pl.data.datamodule import NamesDataModule
@@ -75,7 +75,8 @@ class MakemoreCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self.parsers[-1].prog = f"makemore {self.name}"  # in its help
         self.config = parser.parse_args(args)  # type: ignore[arg-type]  # always a list here
-        check_options(self.options, self.parsers[-1].get_defaults().model)
+        check_options(self.options)
+        expect_one_optimizer(self.options, self.parsers[-1].get_defaults())
         if self.source is None:  # named by a configuration file
             named = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
             self.source = find_checkpoint({name: self.options.get(name) for name in named})

@@ -22,12 +22,11 @@ LEAST = {
 """Least values of those of Lightning's options that it does not check itself."""
 
 
-def check_options(options: Any, default_model: Any) -> None:
+def check_options(options: Any) -> None:
     """Refuse values that Lightning does not check itself.
 
     Args:
         options: of a command.
-        default_model: the model's options as they are by default.
 
     Raises:
         RequestError, MemoryLimitError: for such a value.
@@ -42,16 +41,32 @@ def check_options(options: Any, default_model: Any) -> None:
     for name in ("val_check_interval", "limit_train_batches"):
         if isinstance(trainer[name], int | float) and trainer[name] <= 0:
             raise RequestError(f"trainer.{name} must be above 0, not {trainer[name]}")
-    if options.get("lr_scheduler") and not options.get("optimizer"):
-        raise RequestError("lr_scheduler goes with an optimizer of your own: give --optimizer, too")
-    for name in ("lr", "warmup", "weight_decay", "beta2"):
-        if options.get("optimizer") and options.model[name] != default_model[name]:
-            raise RequestError(f"model.{name} is of the model's own optimiser; give it as --optimizer.…")
     devices = str(trainer.devices)
     if devices.isdecimal():
         require_memory(
             int(devices) * PROCESS_BYTES, f"trainer.devices: {devices} processes × {in_words(PROCESS_BYTES)}"
         )
+
+
+def expect_one_optimizer(options: Any, defaults: Any) -> None:
+    """Refuse options of an optimiser that is not used.
+
+    Args:
+        options: of a command.
+        defaults: the same where the user has given none.
+
+    Raises:
+        RequestError: for such an option.
+    """
+    if not options.get("optimizer"):
+        if options.get("lr_scheduler"):
+            raise RequestError("lr_scheduler goes with an optimizer of your own: give --optimizer, too")
+        return
+    for name in ("lr", "warmup", "weight_decay", "beta2"):
+        if options.model[name] != defaults.model[name]:
+            raise RequestError(
+                f"model.{name} belongs to the model's own optimiser, which --optimizer replaces; leave it out"
+            )
 
 
 def expect_run_options(trainer: Any, dirpath: str | None) -> None:
