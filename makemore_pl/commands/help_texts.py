@@ -4,7 +4,10 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
-OWN = ("run", "resume", "overwrite", "recalibrate", "data.", "model.", "checkpoint.", "export.")
+OWN = (
+    *("run", "resume", "overwrite", "recalibrate", "data.", "model.", "checkpoint.", "export."),
+    *("min_lr", "max_lr", "steps", "plot"),
+)
 """Beginnings of this project's own options."""
 OFTEN_USED = (
     "config",
@@ -51,7 +54,8 @@ def short_help(command: str, full: str) -> str:
         full: the whole help, as argparse formats it.
     """
     lines = [f"usage: makemore {command} [options]", ""]
-    lines += [*(f"  {example}" for example in EXAMPLES.get(command, ())), ""]
+    if command in EXAMPLES:
+        lines += [*(f"  {example}" for example in EXAMPLES[command]), ""]
     for name, text in _options(full):
         if name.startswith(OWN) or name in OFTEN_USED:
             sentence = TEXTS.get(name) or re.split(r"\.\s|; |: | \(type:|\.$", text)[0]

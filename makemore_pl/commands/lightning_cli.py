@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from makemore_pl.commands.help_texts import known_options, short_help, with_suggestion
+from makemore_pl.commands.help_texts import short_help
 from makemore_pl.commands.option_checks import check_options, expect_all_processes, expect_one_optimizer
 from makemore_pl.commands.resuming import defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.commands.training_errors import Started, refusal
+from makemore_pl.commands.training_parser import parse
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
@@ -82,11 +82,7 @@ class MakemoreCLI(LightningCLI):
             full = self.parsers[-1].format_help()
             print(full if asked[-1] == "all" else short_help(self.name, full))
             raise SystemExit
-        try:
-            self.config = parser.parse_args(asked)
-        except ArgumentError as error:
-            known = known_options(self.parsers[-1].format_help())
-            raise RequestError(f"{self.name}: {with_suggestion(error.message, known)}") from error
+        self.config = parse(parser, asked, self.parsers[-1])
         check_options(self.options)
         expect_one_optimizer(self.options, self.parsers[-1].get_defaults())
         if self.source is None:  # named by a configuration file

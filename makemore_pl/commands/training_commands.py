@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stderr
 
-from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.commands import evaluate, export_and_verify, fit, learning_rate, write_report
@@ -64,8 +63,6 @@ def run(command: str, args: list[str]) -> int:
     try:
         with redirect_stderr(io.StringIO()) if quiet else nullcontext():
             COMMANDS[command](with_config_files(args))
-    except ArgumentError as error:
-        raise RequestError(f"{command}: {error.message}") from error
     except MisconfigurationException as error:
         raise RequestError(f"{command}: {error}") from error
     except SystemExit as end:

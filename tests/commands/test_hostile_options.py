@@ -29,9 +29,9 @@ FIT = ["fit", "--data.path", "{list}", *QUICK]
         (["sample", "{run}", "--match", "("], ""),
         (["sample", "{run}", "--novel", "/dev/zero"], "a pipe or a device"),
         (["score", "{run}", "/dev/zero"], "a pipe or a device"),
-        (["score", "{run}", "missing"], "No such file"),
+        (["score", "{run}", "missing"], "o such file"),
         (["export"], ""),
-        (["export", "missing.ckpt"], "No such file"),
+        (["export", "missing.ckpt"], "o such file"),
         (["export", "{run}/best.ckpt", "-o", "{run}/best.ckpt"], ""),
         (["export", "{run}/model.onnx"], "not a checkpoint"),
         (["verify", "{run}", "{run}"], ""),
@@ -193,7 +193,7 @@ def test_configurations_that_are_no_files(tmp_path: Path) -> None:
     for name, message in (
         (tmp_path / "pipe.yaml", "a pipe or a device"),
         (tmp_path, "Is a directory"),
-        ("none.yaml", "No such file"),
+        ("none.yaml", "o such file"),
     ):
         with pytest.raises(RequestError, match=message):
             find_config(str(name))
@@ -221,7 +221,7 @@ def test_a_checkpoint_named_in_a_config_is_checked_as_any(
     )
     for path, message in (
         (short_list, "not a checkpoint"),
-        ("none.ckpt", "No such file"),
+        ("none.ckpt", "o such file"),
         ("last", "no last.ckpt"),
     ):
         Path("resume.yaml").write_text(f"ckpt_path: {path}\nrun: null\n")
