@@ -2,8 +2,8 @@
 
 from jsonargparse import ArgumentParser
 
-from makemore_pl.commands.training_parser import parse
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+from makemore_pl.parsing.training_parser import parse
 
 
 def export(args: list[str]) -> None:

@@ -10,10 +10,10 @@ from contextlib import nullcontext, redirect_stderr
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.commands import evaluate, export_and_verify, fit, learning_rate, write_report
-from makemore_pl.commands.config_files import find_config
-from makemore_pl.commands.training_errors import is_out_of_memory
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import out_of_memory
+from makemore_pl.parsing.config_files import find_config
+from makemore_pl.parsing.training_errors import is_out_of_memory
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": fit.run,

@@ -2,7 +2,7 @@
 
 from jsonargparse import ArgumentParser
 
-from makemore_pl.commands.training_parser import parse
+from makemore_pl.parsing.training_parser import parse
 from makemore_pl.report.page import write_report
 
 

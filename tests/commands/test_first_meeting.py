@@ -8,7 +8,7 @@ import pytest
 from helpers import QUICK, RunCommand, assert_one_line_error
 
 import makemore_pl
-from makemore_pl.commands.help_texts import known_options, short_help, with_suggestion
+from makemore_pl.parsing.help_texts import known_options, short_help, with_suggestion
 
 
 def test_help_in_words(makemore: RunCommand) -> None:

@@ -10,14 +10,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from makemore_pl.commands.help_texts import short_help
-from makemore_pl.commands.option_checks import check_options, expect_all_processes, expect_one_optimizer
-from makemore_pl.commands.resuming import defaults_from, find_checkpoint, named_checkpoint
-from makemore_pl.commands.training_errors import Started, refusal
-from makemore_pl.commands.training_parser import parse
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.parsing.help_texts import short_help
+from makemore_pl.parsing.option_checks import check_options, expect_all_processes, expect_one_optimizer
+from makemore_pl.parsing.resuming import defaults_from, find_checkpoint, named_checkpoint
+from makemore_pl.parsing.training_errors import Started, refusal
+from makemore_pl.parsing.training_parser import parse
 
 ASKING = {"-h", "--help", "--print_config"}
 """Options that only ask: nothing is run."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from makemore_pl.commands.help_texts import known_options, with_suggestion
 from makemore_pl.errors import RequestError
+from makemore_pl.parsing.help_texts import known_options, with_suggestion
 
 
 def parse(parser: ArgumentParser, args: list[str], named: ArgumentParser | None = None) -> Any:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers import QUICK, RunCommand, assert_one_line_error
 
-from makemore_pl.commands.config_files import MAX_BYTES, SHIPPED, find_config
 from makemore_pl.data.batches import Batch
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.parsing.config_files import MAX_BYTES, SHIPPED, find_config
 
 FIT = ["fit", "--data.path", "{list}", *QUICK]
 
