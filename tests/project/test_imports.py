@@ -95,4 +95,4 @@ def test_bare_installation_samples_and_brings_only_what_it_imports(
 
     result = run("fit")
     assert result.returncode == 2
-    assert result.stderr.strip().endswith("pip install 'makemore-pl[train]'")
+    assert result.stderr.strip().endswith("pip install -e '.[train]'")
