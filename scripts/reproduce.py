@@ -4,7 +4,7 @@
     python scripts/reproduce.py --only S2c S8       some; S2 stands for all five rungs
 
 Needs the makemore list (found as by --data.path makemore). All systems take a quarter of an hour. A command
-that was stopped, by Ctrl-C or otherwise, goes on where it was when it is given again. Exit code 1: a figure
+that was stopped, by Ctrl-C or otherwise, resumes where it was when it is given again. Exit code 1: a figure
 differs by more than its tolerance.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from makemore_pl.errors import MakemoreError, RequestError
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             write_tables(page, list(tables.values()))
             draw_pictures(bench, page.parent / page.stem)
     for table in tables.values():
-        console.print(table.to_rich())
+        console.print(Markdown(f"# {table.name}\n\n{table.to_markdown()}"))
     compared = [row.within for row in rows if row.within is not None]
     console.print(f"{sum(compared)} of {len(compared)} within tolerance")
     return 0 if all(compared) or args.max_steps is not None else 1
@@ -84,7 +85,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="SYSTEM", help="of S1, S2a … S2e, S3 … S8")
-    parser.add_argument("--fresh", action="store_true", help="go on with nothing: train everything anew")
+    parser.add_argument("--fresh", action="store_true", help="resume nothing, train all again")
     parser.add_argument("--max-steps", type=int, metavar="N", help="cut every run short, to try things out")
     parser.add_argument("--folder", type=Path, default=RUNS_DIR / "studies", help="where runs are kept")
     parser.add_argument("--page", type=Path, help="page to write tables into; docs/seeds.md when all is run")
@@ -93,7 +94,7 @@ def main() -> None:
     except MakemoreError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes here", file=sys.stderr)
         sys.exit(130)
 
 

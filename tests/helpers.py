@@ -1,13 +1,18 @@
-"""What several test files share."""
+"""What several test files share. conftest.py imports this file before any other."""
 
 import importlib.util
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
+# thread, and on a busy machine threads that wait for each other take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import lightning as L
 import numpy as np
@@ -16,11 +21,14 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from makemore_pl.inspect.step_table import StepRow
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+EVIL = "<script>alert(1)</script>"
+"""A name that must not become part of a page."""
 BLOCK = re.compile(r"(?P<mark><!--[^>]*-->\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.DOTALL)
 
 
@@ -60,7 +68,12 @@ def trainer(**options: object) -> L.Trainer:
 
 def load(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    return import_file(SCRIPTS / f"{name}.py", name)
+
+
+def import_file(file: Path, name: str) -> ModuleType:
+    """A file as the module of that name."""
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -126,3 +139,21 @@ def random_weights(
     ]
     linears[-1][1][0] += boundary
     return FoldedWeights(block_size, rng.standard_normal((vocab_size, n_embd)), linears[:-1], linears[-1])
+
+
+def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contexts (n, 3) and targets (n,) over 27 characters."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(27, (n, 3), generator=generator), torch.randint(27, (n,), generator=generator)
+
+
+def rows_with(figures: Callable[[int], dict[str, float]], n: int = 40) -> list[StepRow]:
+    """Rows of `diagnostics.csv` of a healthy network, but for some figures of the i-th row."""
+    healthy = {
+        "tanh_1/dead": 0.0,
+        "linear_1.weight/gradient_mean": 0.0,
+        "linear_1.weight/gradient_std": 0.1,
+        "linear_1.weight/gradient_to_data": 0.1,
+        "linear_1.weight/log10_update_to_data": -3.0,
+    }
+    return [StepRow(10 * i, healthy | figures(i)) for i in range(n)]

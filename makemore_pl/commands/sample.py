@@ -4,9 +4,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
-from makemore_pl.commands.names_io import write_rows
-from makemore_pl.commands.runtime_parser import RuntimeParser
 from makemore_pl.errors import TooFewNamesError
+from makemore_pl.parsing.names_io import write_rows
+from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.request import Request
 from makemore_pl.runtime.sampler import Sampler
 

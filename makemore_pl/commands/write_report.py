@@ -2,6 +2,7 @@
 
 from jsonargparse import ArgumentParser
 
+from makemore_pl.parsing.training_parser import parse
 from makemore_pl.report.page import write_report
 
 
@@ -29,5 +30,5 @@ def run(args: list[str]) -> None:
         "--list", type=str, metavar="FILE", help="the training list, where it lies elsewhere than in training"
     )
     add("--seed", type=int, default=42, help="of the names that it makes up")
-    options = parser.parse_args(args)
+    options = parse(parser, args)
     print(write_report(options.checkpoint, options.output, names=options.list, seed=options.seed))

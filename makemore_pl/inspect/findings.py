@@ -1,15 +1,15 @@
-"""What is unhealthy in a network's figures, in words, and from where on.
+"""Findings: what is unhealthy in a network's figures, in words, with the thresholds and their sources.
 
 Sources: "the lectures" are Andrej Karpathy's makemore lectures, part 3: activations, gradients, BatchNorm.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from makemore_pl.inspect.measures import DEAD, SATURATED
-from makemore_pl.inspect.records import Record
+from makemore_pl.inspect.step_table import StepRow
 
 MAX_SATURATED_AT_START = 0.35
 """Share of a Tanh layer's outputs with |t| > 0.97 that is too large before training. The lectures find 0.20
@@ -33,125 +33,70 @@ SETTLING_STEPS = 100
 """First steps, in which ratios are not judged: weights that start small are enlarged first of all."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is unhealthy.
-
-    Attributes:
-        part: the layer or weight matrix.
-        text: what is wrong with it, and what helps.
-    """
-
-    part: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.part}: {self.text}"
-
-
-def findings_at_start(record: Record) -> list[Finding]:
-    """What is wrong with the initialisation: units that begin saturated, activations that fade."""
-    found = []
-    for layer, share in _by_part(record, "saturated").items():
-        if share > MAX_SATURATED_AT_START:
+def findings_at_start(row: StepRow) -> list[str]:
+    """List what is wrong with the initialisation: units that start saturated, activations that fade."""
+    saturated = _by_part(row, "saturated")
+    found = [
+        f"{layer}: {share:.0%} of its outputs start saturated (|t| > {SATURATED}), where next to no gradient "
+        "passes: start with smaller weights (model.init kaiming), or use BatchNorm"
+        for layer, share in saturated.items()
+        if share > MAX_SATURATED_AT_START
+    ]
+    if saturated:
+        first_layer, *_, last_layer = [*saturated, *saturated]
+        first, last = (row.figures[f"{layer}/std"] for layer in (first_layer, last_layer))
+        if last < MIN_SPREAD_AT_START * first:
             found.append(
-                Finding(
-                    layer,
-                    f"{share:.0%} of its outputs start saturated (|t| > {SATURATED}), where next to no "
-                    "gradient passes: start with smaller weights (model.init kaiming), or use BatchNorm",
-                )
+                f"{last_layer}: its outputs start with a standard deviation of {last:.2g}, {first_layer}'s "
+                f"with {first:.2g}: activations fade on the way; a larger model.hidden_gain, or BatchNorm, "
+                "keeps them up"
             )
-    tanhs = list(_by_part(record, "saturated"))
-    first, last = (record.scalars[f"{tanhs[i]}/std"] for i in (0, -1)) if tanhs else (1.0, 1.0)
-    if last < MIN_SPREAD_AT_START * first:
-        found.append(
-            Finding(
-                tanhs[-1],
-                f"its outputs start with a standard deviation of {last:.2g}, {tanhs[0]}'s with {first:.2g}: "
-                "activations fade on the way; a larger model.hidden_gain, or BatchNorm, keeps them up",
-            )
-        )
     return found
 
 
-def findings_over_run(records: Sequence[Record]) -> list[Finding]:
-    """What went wrong: saturation, dead units, weights that never move, updates far too small or large."""
-    if not records:
-        return []
-    found = []
-    late = records[len(records) // 2 :]
-    for layer in _by_part(records[-1], "saturated"):
-        found += saturated_in_training(layer, _median(late, f"{layer}/saturated"))
-    for layer in _by_part(records[-1], "dead"):
-        found += dead_units(layer, _median(late, f"{layer}/dead"))
-    for weight in _by_part(records[-1], "gradient_std"):
-        if not weight.endswith(".weight"):
-            continue
-        if all(_has_no_gradient(record, weight) for record in records):
-            found.append(
-                Finding(weight, "never gets a gradient, so that it stays what it is: start from another init")
+def findings_over_run(rows: Sequence[StepRow]) -> list[str]:
+    """List what went wrong: saturation, dead units, weights that never move, updates too small or large."""
+    return list(_findings_over_run(rows)) if rows else []
+
+
+def _findings_over_run(rows: Sequence[StepRow]) -> Iterator[str]:
+    late = rows[len(rows) // 2 :]
+    for layer in _by_part(rows[-1], "saturated"):
+        share = _median(late, f"{layer}/saturated")
+        if share > MAX_SATURATED:
+            yield (
+                f"{layer}: {share:.0%} of its outputs are saturated (|t| > {SATURATED}), so that it hardly "
+                "learns: start with smaller weights, lower the learning rate, or use BatchNorm"
             )
+    for layer in _by_part(rows[-1], "dead"):
+        share = _median(late, f"{layer}/dead")
+        if share > 0:
+            yield (
+                f"{layer}: {share:.1%} of its units are dead (|t| > {DEAD} on every example of a batch), so "
+                "that nothing can move them: a lower learning rate or smaller first weights keep units alive"
+            )
+    settled = [row for row in rows if row.step >= SETTLING_STEPS]
+    for weight in _by_part(rows[-1], "gradient_to_data"):
+        gradients = (f"{weight}/gradient_mean", f"{weight}/gradient_std")
+        if not any(row.figures.get(name) for row in rows for name in gradients):
+            yield f"{weight}: gets no gradient, so that it stays what it is: start from another init"
             continue
-        ratios = [
-            record.scalars[name]
-            for record in records
-            if record.step >= SETTLING_STEPS and (name := f"{weight}/log10_update_to_data") in record.scalars
-        ]
-        if ratios:
-            found += _far_from_guide(weight, float(np.median(ratios)))
-    return found
+        ratio = _median(settled, f"{weight}/log10_update_to_data")
+        if ratio < LOWEST_UPDATE or ratio > HIGHEST_UPDATE:
+            side, rate = ("below", "low") if ratio < UPDATE_GUIDE else ("above", "high")
+            yield (
+                f"{weight}: a step changes it by 10^{ratio:.1f} of its size (median), far {side} the usual "
+                f"10^{UPDATE_GUIDE:.0f}: the learning rate is too {rate}"
+            )
 
 
-def saturated_in_training(layer: str, share: float) -> list[Finding]:
-    """A Tanh layer of which this share of outputs is saturated, though it has trained."""
-    if share <= MAX_SATURATED:
-        return []
-    return [
-        Finding(
-            layer,
-            f"{share:.0%} of its outputs are saturated (|t| > {SATURATED}), so that it hardly learns: start "
-            "with smaller weights, lower the learning rate, or use BatchNorm",
-        )
-    ]
+def _median(rows: Sequence[StepRow], name: str) -> float:
+    """Median of a figure where it was measured; NaN, which is beyond no threshold, where it never was."""
+    values = [row.figures[name] for row in rows if name in row.figures]
+    return float(np.median(values)) if values else math.nan
 
 
-def dead_units(layer: str, share: float) -> list[Finding]:
-    """A Tanh layer of which this share of units is dead."""
-    if share == 0:
-        return []
-    return [
-        Finding(
-            layer,
-            f"{share:.1%} of its units are dead (|t| > {DEAD} on every example of a batch), so that nothing "
-            "can move them: a lower learning rate or smaller first weights keep units alive",
-        )
-    ]
-
-
-def _median(records: Sequence[Record], name: str) -> float:
-    return float(np.median([record.scalars[name] for record in records if name in record.scalars]))
-
-
-def _far_from_guide(weight: str, ratio: float) -> list[Finding]:
-    if LOWEST_UPDATE <= ratio <= HIGHEST_UPDATE:
-        return []
-    slow = ratio < UPDATE_GUIDE
-    return [
-        Finding(
-            weight,
-            f"a step changes it by 10^{ratio:.1f} of its size (median), far {'below' if slow else 'above'} "
-            f"the usual 10^{UPDATE_GUIDE:.0f}: the learning rate is too {'low' if slow else 'high'}",
-        )
-    ]
-
-
-def _has_no_gradient(record: Record, weight: str) -> bool:
-    return not any(record.scalars.get(f"{weight}/gradient_{figure}") for figure in ("mean", "std"))
-
-
-def _by_part(record: Record, figure: str) -> dict[str, float]:
+def _by_part(row: StepRow, figure: str) -> dict[str, float]:
     """One figure of all the layers or weights that have it."""
     ending = f"/{figure}"
-    return {
-        name.removesuffix(ending): value for name, value in record.scalars.items() if name.endswith(ending)
-    }
+    return {name.removesuffix(ending): value for name, value in row.figures.items() if name.endswith(ending)}

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,30 +74,29 @@ def read_steps(file: Path) -> list[StepRow]:
     Raises:
         RequestError: it is not such a table.
     """
-    try:
+    with _damage_named(file):
         return [
             StepRow(int(row.pop(STEP)), {name: float(value) for name, value in row.items() if value})
             for row in _read(file)[1]
         ]
-    except ValueError as error:
-        raise _damaged(file, error) from error
 
 
 def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows as text."""
-    try:
+    with _damage_named(file):
         reader = csv.DictReader(whole_lines(file), strict=True)
         rows = list(reader)
         for row in rows:
             int(row[STEP])
             if None in row:
                 raise ValueError("a row too long")
+        return list(reader.fieldnames or [STEP]), rows
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise _damaged(file, error) from error
-    return list(reader.fieldnames or [STEP]), rows
-
-
-def _damaged(file: Path, error: Exception) -> RequestError:
-    return RequestError(
-        f"{file}: damaged ({type(error).__name__}: {str(error)[:80]}); move it away to resume without it"
-    )
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise RequestError(f"{file}: damaged ({reason}); move it away to resume without it") from error

@@ -36,7 +36,7 @@ def nll(model: BatchNormMLP, contexts: Tensor, targets: Tensor) -> float:
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Where the characters lie, in two dimensions.
+    """The place of each character, in two dimensions.
 
     Attributes:
         points: float64 (V, 2).
@@ -74,7 +74,7 @@ def visible(character: str) -> str:
 
 
 def is_vowel(character: str) -> bool:
-    """Whether it is a vowel of the Latin, Greek or Cyrillic alphabet, with or without accents."""
+    """True for vowels of the Latin, Greek and Cyrillic alphabets, with or without accents."""
     base = unicodedata.normalize("NFD", character.casefold())[0]
     return base in "aeiouyæøœıαεηιουωаеиоуыэюяєії"
 
@@ -108,7 +108,7 @@ def continuations(material: Material, made_up: list[str]) -> list[Continuations]
     model, characters = material.model, material.vocabulary.characters
     names = material.data.corpus.names("train") if material.data is not None else made_up
     shown = []
-    for text in _contexts(names, model.block_size):
+    for text in common_contexts(names, model.block_size):
         ids = [0] * model.block_size + material.vocabulary.encode(text).tolist()
         context = torch.tensor([ids[-model.block_size :]])  # (1, T)
         probabilities = model(context).double().softmax(dim=1)[0]  # (V,)
@@ -127,8 +127,8 @@ def continuations(material: Material, made_up: list[str]) -> list[Continuations]
     return shown
 
 
-def _contexts(names: list[str], block_size: int) -> list[str]:
-    """The empty context, and the commonest starts or insides of names, of up to three letters."""
+def common_contexts(names: list[str], block_size: int) -> list[str]:
+    """List the empty context, and the commonest starts or insides of names, of up to three letters."""
     length = min(3, block_size)
     chosen = [""]
     for n in range(1, length):
@@ -151,7 +151,7 @@ def _contexts(names: list[str], block_size: int) -> list[str]:
 
 
 def _shares(material: Material, context: Tensor) -> tuple[Tensor | None, int | None]:
-    """What followed this context in the training list: shares (V,), and how often it stood there."""
+    """Shares (V,) of the characters that followed a context in the training list, and its count there."""
     if material.training_examples is None:
         return None, None
     contexts, targets = material.training_examples

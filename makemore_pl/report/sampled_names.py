@@ -1,6 +1,5 @@
-"""Names that the model makes up, with their likelihood, and whether they are new."""
+"""Names sampled from the model, each with its likelihood, known or new."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.report.sources import Material
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.sampler import Sampler
@@ -25,7 +23,7 @@ class MadeUp:
     Attributes:
         name: the name.
         log_prob: its log-likelihood in nats, its end included.
-        is_new: whether it stands nowhere in the list; None where the list is not at hand.
+        is_new: True if it is not in the list; None where the list is not available.
     """
 
     name: str
@@ -40,17 +38,15 @@ class MadeUp:
 
 @dataclass(frozen=True)
 class Names:
-    """A sample of names.
+    """A sample of `DRAWN` names.
 
     Attributes:
         shown: the first different ones.
-        n_drawn: how many were drawn, repeated ones included.
-        share_new: share of them that stands nowhere in the list; None where it is not at hand.
+        share_new: share of all that is not in the list; None where it is not available.
         source: what drew them, in words.
     """
 
     shown: list[MadeUp]
-    n_drawn: int
     share_new: float | None
     source: str
 
@@ -72,28 +68,17 @@ def make_up(material: Material, seed: int) -> Names:
         for name in list(dict.fromkeys(names))[:SHOWN]
     ]
     share_new = None if known is None else sum(name not in known for name in names) / len(names)
-    return Names(shown, len(names), share_new, source)
+    return Names(shown, share_new, source)
 
 
-def next_logits(model: BatchNormMLP) -> Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]:
-    """A network in eval mode as a function on arrays: context int64 (n, T) -> logits float32 (n, V)."""
-
-    @torch.inference_mode()
-    def logits(contexts: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        result: NDArray[np.floating[Any]] = model(torch.from_numpy(np.ascontiguousarray(contexts))).numpy()
-        return result
-
-    return logits
-
-
+@torch.inference_mode()
 def _draw_stepwise(material: Material, seed: int) -> tuple[list[str], list[float]]:
     steps = 2 * material.checkpoint.data["longest_name"]  # as long as the sampler lets them get
     uniforms = np.random.default_rng(seed).random((DRAWN, steps), dtype=np.float32)
-    tokens, log_probs = sample_stepwise(
-        next_logits(material.model),
-        material.model.block_size,
-        uniforms,
-        np.array([], dtype=np.int64),
-        Decoding(),
-    )
+    model, prefix = material.model, np.array([], dtype=np.int64)
+
+    def logits(contexts: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        return np.asarray(model(torch.from_numpy(np.ascontiguousarray(contexts))))  # (n, T) -> (n, V)
+
+    tokens, log_probs = sample_stepwise(logits, model.block_size, uniforms, prefix, Decoding())
     return [material.vocabulary.decode(row) for row in tokens], log_probs.tolist()

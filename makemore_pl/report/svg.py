@@ -3,9 +3,8 @@
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -26,8 +25,7 @@ MOST_ROUNDS = 500
 _COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule", COOL: "--cool", WARM: "--warm", TINT: "--tint"}
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture for wide pages and the same for narrow ones, as SVG elements."""
 
     wide: Markup

@@ -1,4 +1,4 @@
-"""S1 to S5: what is trained, how it starts and where it ends, beside the printed figures."""
+"""S1 to S5: networks trained, from their start to their end, beside the printed figures."""
 
 import copy
 import json
@@ -11,14 +11,13 @@ import torch.nn.functional as F
 from torch import Generator
 
 from makemore_pl.data.batches import Windows
+from makemore_pl.inspect.probe import take_snapshot
 from makemore_pl.model.fold import fold
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.studies import recipes
 from makemore_pl.studies.ngrams import ngram_nll, ngram_probabilities
 from makemore_pl.studies.recipes import BLOCK_SIZE, LADDER, VOCAB_SIZE, Recipe
-from makemore_pl.studies.saturation import saturated_share, tanh_outputs
-from makemore_pl.studies.sgd import LECTURE_SEED
-from makemore_pl.studies.sweep import sweep_learning_rate
+from makemore_pl.studies.sgd import LECTURE_SEED, sweep_learning_rate
 from makemore_pl.studies.tables import Outcome, Row, Table, figure
 from makemore_pl.studies.workbench import Study, Workbench
 
@@ -39,11 +38,9 @@ def study_s1(bench: Workbench) -> Outcome:
         for step, (expected, loss) in enumerate(zip(printed, few.losses, strict=True))
     ]
     sweep = sweep_learning_rate(recipes.S1.start(bench.examples))
-    rows.append(
-        figure("S1", "sweep, log10 of the best learning rate", -1, sweep.best_exponent, 0.25, digits=2)
-    )
-    found = f"{sweep.rise:.1f} × the lowest loss"
-    rows.append(Row("S1", "sweep, beyond it", "explodes", found, sweep.rise > 1.5))
+    best, rise = math.log10(sweep.suggestion), sweep.smoothed[-1] / sweep.smoothed.min()
+    rows.append(figure("S1", "sweep, log10 of the best learning rate", -1, best, 0.25, digits=2))
+    rows.append(Row("S1", "sweep, beyond it", "explodes", f"{rise:.1f} × the lowest loss", bool(rise > 1.5)))
     nll = bench.train("S1", recipes.S1).evaluate(bench.examples["all"])
     rows.append(figure("S1", "all names", 2.3457, nll, 0.03))
     return Outcome(rows, [_start_table("S1", recipes.S1, bench)])
@@ -167,12 +164,11 @@ def study_s5(bench: Workbench) -> Outcome:
 
 
 def _start_table(name: str, recipe: Recipe, bench: Workbench) -> Table:
-    """A line on how a network starts: options, the loss to expect, the loss, and saturation."""
+    """A line on the start of a network: options, the loss to expect, the loss, and saturation."""
     start = recipe.start(bench.examples)
-    contexts, targets = start.draw_batch()
-    with torch.no_grad():
-        loss = F.cross_entropy(start.model(contexts), targets).item()
-    saturated = saturated_share(torch.cat(list(tanh_outputs(start.model, contexts).values())))
+    snapshot = take_snapshot(start.model, *(batch := start.draw_batch()))
+    loss = start.gradients(*batch)[0].item()
+    saturated = statistics.mean(snapshot.of(tanh, "saturated") for tanh in snapshot.at_ends)
     options = ", ".join(
         f"{option}: {round(value, 4) if isinstance(value, float) else json.dumps(value)}"
         for option, value in recipe.options.items()

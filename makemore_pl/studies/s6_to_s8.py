@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from makemore_pl.inspect.findings import UPDATE_GUIDE
+from makemore_pl.inspect.probe import take_snapshot
 from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.proof.logits import FLOAT64, float32_tolerance
@@ -15,7 +17,7 @@ from makemore_pl.studies.backward import (
     forward_steps,
 )
 from makemore_pl.studies.fold_comparison import compare_folded, inference_seconds
-from makemore_pl.studies.saturation import advance_measured, dead_units, saturated_share, tanh_outputs
+from makemore_pl.studies.sgd import advance_watched
 from makemore_pl.studies.tables import Outcome, Row, Table, figure
 from makemore_pl.studies.workbench import Workbench
 
@@ -26,12 +28,13 @@ def study_s6(bench: Workbench) -> Outcome:
     """Three BatchNorms folded, and what they cost in use."""
     model = bench.train("S6", recipes.S6).model.eval()
     found = compare_folded(model)
+    dropped = found["dropped"]
     float32 = float32_tolerance(FoldedWeights.from_layers(fold(model.layers)))
     rows = [
-        _equal("S6", "folded, float64: largest difference of a logit", found.folded, FLOAT64),
-        _equal("S6", "folded, float32: the same", found.folded_float32, float32),
-        _equal("S6", "fused by PyTorch, float64: the same", found.fused, FLOAT64),
-        Row("S6", "BatchNorm dropped, nothing folded", "differs", f"{found.dropped:.1f}", found.dropped > 1),
+        _equal("S6", "folded, float64: largest difference of a logit", found["folded"], FLOAT64),
+        _equal("S6", "folded, float32: the same", found["float32"], float32),
+        _equal("S6", "fused by PyTorch, float64: the same", found["fused"], FLOAT64),
+        Row("S6", "BatchNorm dropped, nothing folded", "differs", f"{dropped:.1f}", dropped > 1),
     ]
     table = Table("folding", ["batch", "with BatchNorm, µs", "folded, µs", "ratio"])
     for batch_size in (1, 32, 1_000):
@@ -43,19 +46,20 @@ def study_s6(bench: Workbench) -> Outcome:
 
 
 def study_s7(bench: Workbench) -> Outcome:
-    """How well S3 is after its first 1,000 steps."""
+    """The health of S3 after its first 1,000 steps."""
     run = recipes.S3.start(bench.examples)
-    update_ratios = advance_measured(run, bench.steps_of(recipes.S3))
-    activations = tanh_outputs(run.model, run.draw_batch()[0]).values()
-    saturated = max(map(saturated_share, activations))
-    dead = sum(map(dead_units, activations))
-    hidden = [ratios[-1] for name, ratios in update_ratios.items() if "linear" in name]
-    farthest = max(hidden, key=lambda ratio: abs(ratio + 3))
+    *_, last = advance_watched(run, bench.steps_of(recipes.S3))
+    snapshot = take_snapshot(run.model, *run.draw_batch())
+    saturated = max(snapshot.of(tanh, "saturated") for tanh in snapshot.at_ends)
+    dead = sum(int(at_ends.all(axis=0).sum()) for at_ends in snapshot.at_ends.values())
+    hidden = [last.figures[f"linear_{i}.weight/log10_update_to_data"] for i in range(1, 6)]
+    what = "S3's hidden layers: log10 update / data, farthest"
+    farthest = max(hidden, key=lambda ratio: abs(ratio - UPDATE_GUIDE))
     rows = [
         Row("S7", "S3's worst layer: saturated", "few", f"{saturated:.1%}", saturated < 0.05),
         Row("S7", "S3's dead units", "none", str(dead), dead == 0),
         # Near 10^-3 is an order of magnitude.
-        figure("S7", "S3's hidden layers: log10 update / data, farthest", -3, farthest, 1, digits=1),
+        figure("S7", what, UPDATE_GUIDE, farthest, 1, digits=1),
     ]
     return Outcome(rows)
 

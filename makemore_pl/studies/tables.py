@@ -1,11 +1,8 @@
-"""Tables for the terminal and for a page, and the one that sets figures beside the lectures'."""
+"""Tables in Markdown, among them the one that sets figures beside the lectures'."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from makemore_pl.errors import RequestError
 
@@ -19,7 +16,7 @@ class Row:
         what: what is compared.
         expected: the lectures' figure as printed, or what should hold.
         found: ours.
-        within: whether the two agree; None where nothing was printed.
+        within: True if the two agree; None where nothing was printed.
         difference: ours less theirs; None for a statement.
         tolerance: the largest difference accepted, in size; None for a statement.
     """
@@ -52,18 +49,10 @@ class Table:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    def to_rich(self) -> RichTable:
-        table = RichTable(title=self.name)
-        for column in self.columns:
-            table.add_column(column, overflow="fold")
-        for row in self.rows:
-            table.add_row(*map(escape, row))
-        return table
-
 
 @dataclass
 class Outcome:
-    """What came of a study: rows of the one table, and tables of its own."""
+    """The outcome of a study: rows of the one table, and tables of its own."""
 
     rows: list[Row]
     tables: list[Table] = field(default_factory=list)

@@ -1,35 +1,36 @@
-"""What all studies share: the examples, and training runs that can be stopped and gone on with."""
+"""The workbench of all studies: the examples, and training runs that can be stopped and resumed."""
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
 from makemore_pl.errors import RequestError
+from makemore_pl.files import write_whole
 from makemore_pl.studies.recipes import Examples
-from makemore_pl.studies.sgd import Training
+from makemore_pl.studies.sgd import Model, SGDTraining
 from makemore_pl.studies.tables import Outcome
 
 SAVE_EVERY = 5_000
-"""Steps between two saves, some seconds: what an interruption loses at most."""
+"""Steps between two saves, some seconds: the most that an interruption loses."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a run's name, the steps made and the steps wanted."""
-Run = TypeVar("Run", bound=Training, covariant=True)
 
 
-class AnyRecipe(Protocol[Run]):
-    """What can be trained. Its `repr` says all that makes it different from another."""
+class AnyRecipe(Protocol[Model]):
+    """Something that can be trained. Its `repr` says all that makes it different from another."""
 
     @property
     def n_steps(self) -> int: ...
-    def start(self, examples: Examples) -> Run: ...
+    def start(self, examples: Examples) -> SGDTraining[Model]: ...
 
 
 class Workbench:
-    """Trains by recipe, and keeps what is trained: asked for again, a run is read from its file.
+    """Trains by recipe, and keeps what is trained: the next time, a run is read from its file.
 
     Args:
         examples: of the lectures' list.
@@ -50,14 +51,15 @@ class Workbench:
         self.progress = progress
         self.max_steps = max_steps
 
-    def steps_of(self, recipe: AnyRecipe[Training]) -> int:
+    def steps_of(self, recipe: AnyRecipe[Model]) -> int:
         """The recipe's steps, or fewer where all runs are cut short."""
         return recipe.n_steps if self.max_steps is None else min(recipe.n_steps, self.max_steps)
 
-    def train(self, name: str, recipe: AnyRecipe[Run], n_steps: int | None = None) -> Run:
+    def train(self, name: str, recipe: AnyRecipe[Model], n_steps: int | None = None) -> SGDTraining[Model]:
         """Train to the recipe's end, or to `n_steps`.
 
-        A run found in the folder is gone on with, and ends with the same numbers as one never stopped.
+        A run found in the folder is resumed, and ends with the same numbers as one never stopped. One of
+        another recipe is left alone until the first save overwrites it.
 
         Raises:
             RequestError: the file in the folder is damaged.
@@ -66,31 +68,20 @@ class Workbench:
         file = self.folder / f"{name}-{wanted}.pt"
         run = recipe.start(self.examples)
         if file.exists():
-            _load(run, repr(recipe), file)
+            try:
+                state: dict[str, Any] = torch.load(file, weights_only=True)
+                if state.pop("recipe") == repr(recipe):
+                    run.load_state_dict(state)
+            except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+                raise RequestError(f"{file}: damaged, or not a run of these studies; delete it") from error
         self.progress(name, run.step, wanted)
         while run.step < wanted:
             run.advance(min(SAVE_EVERY, wanted - run.step))
-            _save(run, repr(recipe), file)
+            content = io.BytesIO()
+            torch.save({"recipe": repr(recipe), **run.state_dict()}, content)
+            write_whole(file, content.getvalue())
             self.progress(name, run.step, wanted)
         return run
-
-
-def _save(run: Training, recipe: str, file: Path) -> None:
-    """Written beside and renamed: an interruption leaves the file before or the file after."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    torch.save({"recipe": recipe, **run.state_dict()}, part)
-    part.replace(file)
-
-
-def _load(run: Training, recipe: str, file: Path) -> None:
-    """Take up the run in `file`. One of another recipe is left, and written over by the first save."""
-    try:
-        state = torch.load(file, weights_only=True)
-        if state.pop("recipe") == recipe:
-            run.load_state_dict(state)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        raise RequestError(f"{file}: damaged, or not a run of these studies; delete it") from error
 
 
 Study = Callable[[Workbench], Outcome]

@@ -223,7 +223,7 @@ def test_output_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"a folder, not a checkpoint; did you mean .*best\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"holds neither best.ckpt nor last.ckpt"):
         export_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="No such file"):
         export_checkpoint(tmp_path / "missing.ckpt")

@@ -21,6 +21,7 @@ FLOORS = (
     ("proof",),
     ("export",),
     ("report", "studies"),
+    ("parsing",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -1,6 +1,5 @@
 """The guided tour, walked in short form: every block of the page, with few steps and examples."""
 
-import re
 import shlex
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ def test_every_block_runs(
     few = {**examples, "train": examples["dev"], "all": examples["dev"]}
     monkeypatch.setattr(reproduce.module, "lecture_examples", lambda: few)
     monkeypatch.setattr(opened, "inference_seconds", partial(opened.inference_seconds, rounds=1))
-    namespace: dict[str, Any] = {}  # the page's Python goes on from block to block
+    namespace: dict[str, Any] = {}  # each block continues the one before
     systems: set[str] = set()
     for block in BLOCK.finditer(TOUR):
         if block["language"] == "python":
@@ -52,19 +51,6 @@ def test_every_block_runs(
                 systems.update(args[2:])
     assert systems == {f"S{number}" for number in range(1, 9)}
     assert namespace["table"].numel() == 27**4
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
-        if target.startswith("http"):
-            continue
-        file = page.parent / target if target else page
-        assert file.exists(), target
-        if heading:
-            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-            assert heading in anchors
 
 
 def test_commands_of_the_systems_page_are_understood(makemore: RunCommand, makemore_names: list[str]) -> None:

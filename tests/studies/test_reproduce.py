@@ -81,7 +81,7 @@ def test_stopped_and_without_a_list(reproduce: Reproduce, capsys: pytest.Capture
 
     reproduce.monkeypatch.setattr(reproduce.module, "lecture_examples", stop)
     assert reproduce() == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "resumes here" in capsys.readouterr().err
 
     def no_list() -> NoReturn:
         raise DataError("the makemore list could not be downloaded")

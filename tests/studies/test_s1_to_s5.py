@@ -1,8 +1,7 @@
-"""S1 to S5 in short form, on the lectures' list where it is at hand."""
+"""S1 to S5 and S7 in short form, on the lectures' list where it is available."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,6 @@ from makemore_pl.studies import recipes
 from makemore_pl.studies.recipes import Examples, lecture_examples
 from makemore_pl.studies.s1_to_s5 import EARLY, sample_one_by_one
 from makemore_pl.studies.sgd import LECTURE_SEED
-from makemore_pl.studies.sweep import smooth, sweep_learning_rate
 from makemore_pl.studies.systems import STUDIES
 from makemore_pl.studies.tables import Row
 from makemore_pl.studies.workbench import Workbench
@@ -46,22 +44,6 @@ def test_s1_ten_losses_and_the_learning_rate(bench: Workbench) -> None:
     assert row(rows, "best learning rate").within
     assert row(rows, "beyond it").found.endswith("× the lowest loss")
     assert not row(rows, "all names").within  # 30 steps are not 30,000: the comparison can fail
-
-
-def test_sweep_finds_the_lowest_smoothed_loss(examples: Examples) -> None:
-    sweep = sweep_learning_rate(recipes.S1.start(examples))
-    assert sweep.exponents[[0, -1]].tolist() == [-3, 0]
-    around = (sweep.exponents > sweep.best_exponent - 0.05) & (sweep.exponents < sweep.best_exponent + 0.05)
-    assert sweep.losses[around].mean() < 4
-    assert sweep.best_exponent == sweep.exponents[smooth(sweep.losses, 51).argmin()]
-    assert sweep.rise == sweep.smoothed[-1] / sweep.smoothed.min()
-    assert sweep.losses[:100].mean() > 3 * sweep.losses[around].mean()
-    assert sweep.losses[-50:].mean() > 1.5 * sweep.losses[around].mean()
-
-
-def test_smoothing_is_a_mean_of_neighbours() -> None:
-    values = np.array([1.0, 2.0, 6.0, 0.0])
-    assert smooth(values, 3).tolist() == pytest.approx([1.5, 3.0, 8 / 3, 3.0])
 
 
 def test_first_losses_of_the_ladder(bench: Workbench) -> None:
@@ -116,3 +98,10 @@ def test_s5_only_the_output_bias_moves(bench: Workbench) -> None:
     expected = 1 / 27 - torch.bincount(targets, minlength=27) / 32
     assert torch.allclose(gradients[-1], expected, atol=1e-7)
     assert all(gradient.abs().max() == 0 for gradient in gradients[:-1])
+
+
+def test_s7_looks_into_the_deep_network(bench: Workbench) -> None:
+    rows = STUDIES["S7"](bench).rows
+    assert all(row.within for row in rows)
+    assert row(rows, "dead units").found == "0"
+    assert float(row(rows, "farthest").found) < -1

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from makemore_pl.errors import RequestError
 from makemore_pl.studies.tables import Row, Table, comparison_table, figure, write_tables
@@ -14,7 +13,7 @@ def test_a_figure_is_within_up_to_its_tolerance() -> None:
     assert not figure("S1", "x", 2.0, float("nan"), 0.25).within
 
 
-def test_comparison_as_markdown_and_in_the_terminal() -> None:
+def test_comparison_as_markdown() -> None:
     table = comparison_table(
         [
             figure("S3", "parameters", 47_024, 47_024, 0, 0),
@@ -29,10 +28,6 @@ def test_comparison_as_markdown_and_in_the_terminal() -> None:
         "| S4 | names | crashed | emma, [olivia] |  |  | yes |",
         "| S4 | at the end | not printed | 2.06 |  |  |  |",
     ]
-    console = Console(width=120)
-    with console.capture() as capture:
-        console.print(table.to_rich())
-    assert "[olivia]" in capture.get()
 
 
 def test_tables_are_put_into_their_places(tmp_path: Path) -> None:
