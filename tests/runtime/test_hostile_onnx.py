@@ -242,9 +242,9 @@ def test_texts_that_are_not_utf8(makemore: RunCommand, run_folder: Path, tmp_pat
     """ONNX Runtime reads such names all the same, and Python cannot."""
     file = tmp_path / "bad.onnx"
     file.write_bytes((run_folder / "model.onnx").read_bytes().replace(text, text[:-1] + b"\xff"))
-    for args in (("info", file), ("verify", file, run_folder / "best.ckpt")):
+    for codes, args in (((2,), ("info", file)), ((1, 2), ("verify", file, run_folder / "best.ckpt"))):
         result = makemore(*args)
-        assert result.code == 2
+        assert result.code in codes
         assert result.out == ""
         assert_one_line_error(result.err, "bad.onnx")
 
