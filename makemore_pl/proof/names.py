@@ -111,7 +111,16 @@ def _compare(
     ours, theirs = _padded(due[0], width), _padded(tokens, width)
     different = (ours != theirs).any(axis=1)
     for row in np.flatnonzero(different):
-        _expect_borderline(ours[row], theirs[row], trial, uniforms[row], logits, block_size, tolerance)
+        expect_borderline(
+            logits,
+            block_size,
+            uniforms[row],
+            ours[row],
+            theirs[row],
+            trial.prefix,
+            trial.decoding,
+            tolerance,
+        )
     if tokens.shape[1] != due[0].shape[1] and not different.any():
         raise VerificationError(
             f"sampler.onnx: names of {tokens.shape[1]} columns, {due[0].shape[1]} expected"
@@ -129,24 +138,25 @@ def _compare(
     return int(different.sum()), float(off.max(initial=0.0))
 
 
-def _expect_borderline(
-    ours: Ids,
-    theirs: Ids,
-    trial: Trial,
-    uniforms: NDArray[np.float32],
+def expect_borderline(
     logits: Logits,
     block_size: int,
+    uniforms: NDArray[np.float32],
+    ours: Ids,
+    theirs: Ids,
+    prefix: Ids,
+    decoding: Decoding,
     tolerance: float,
 ) -> None:
     """Raise unless rounding explains the first character in which two names differ."""
     at = int(np.flatnonzero(ours != theirs)[0])
     context = np.concatenate([np.zeros(block_size, dtype=np.int64), ours[:at]])[-block_size:]
     [expected] = logits(context[None]).astype(np.float64)  # (V,)
-    drawn = at - len(trial.prefix)
+    drawn = at - len(prefix)
     explained = (
         0 <= drawn < len(uniforms)
         and ((theirs >= 0) & (theirs < len(expected))).all()
-        and could_draw(expected, float(uniforms[drawn]), int(theirs[at]), trial.decoding, at, tolerance)
+        and could_draw(expected, float(uniforms[drawn]), int(theirs[at]), decoding, at, tolerance)
     )
     if not explained:
         raise VerificationError(
