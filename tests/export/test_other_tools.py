@@ -82,6 +82,9 @@ def log_probs(file: Path) -> NDArray[np.float64]:
     return wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the .ort converter's open files
 @pytest.mark.parametrize("tool", EXACT)
 def test_same_logits_and_names_from_both_files(folder: Path, tmp_path: Path, tool: str) -> None:
     suffix = ".ort" if tool == ".ort" else ".onnx"  # by which ONNX Runtime knows its own format
@@ -112,5 +115,5 @@ def test_a_sampler_is_not_made_smaller(folder: Path, tmp_path: Path, tool: str) 
     if (folder.name.startswith("table"), tool) == (True, "int8"):
         assert target.stat().st_size >= (folder / "sampler.onnx").stat().st_size
     else:
-        with pytest.raises(Exception, match="Load model from .* failed"):
+        with pytest.raises(Exception, match=r"Load model from .* failed"):
             session(target)
