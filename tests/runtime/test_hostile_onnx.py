@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from helpers import RunCommand, assert_one_line_error
 from onnx import TensorProto, helper, numpy_helper
 
 from makemore_pl import Sampler, Scorer
-from makemore_pl.errors import ModelFileError, VerificationError
-from makemore_pl.export.export import verify_file
+from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.session import expect_data_inside
 
 Change = Callable[[onnx.ModelProto], object]
@@ -68,10 +66,6 @@ def before_the_output(output: str, *nodes: onnx.NodeProto, **constants: np.ndarr
     return change
 
 
-def declared(dims: list[int]) -> Change:
-    return lambda model: embedding(model).dims.__setitem__(slice(None), dims)
-
-
 def nan_weights(model: onnx.ModelProto) -> None:
     tensor = embedding(model)
     tensor.raw_data = np.full(tuple(tensor.dims), np.nan, dtype=np.float32).tobytes()
@@ -81,15 +75,14 @@ def int32_ids(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
 
 
-def of_one(op: str, domain: str = "") -> onnx.NodeProto:
-    return helper.make_node(op, ["plain"], ["logits"], domain=domain)
-
-
 UNREADABLE = "not a readable ONNX model"
 MODELS: dict[str, tuple[Change, str]] = {
     "data at an absolute path": (external_data("/etc/passwd"), "data in another file"),
-    "an operator of a plug-in": (before_the_output("logits", of_one("Tanh", "com.evil")), UNREADABLE),
-    "a giant initializer": (declared([1 << 40, 10]), UNREADABLE),
+    "an operator of a plug-in": (
+        before_the_output("logits", helper.make_node("Tanh", ["plain"], ["logits"], domain="com.evil")),
+        UNREADABLE,
+    ),
+    "a giant initializer": (lambda model: embedding(model).dims.__setitem__(0, 1 << 40), UNREADABLE),
     "weights that are NaN": (nan_weights, "log-likelihoods are NaN"),
     "ids of another type": (int32_ids, "bad.onnx: "),
     "no metadata": (lambda model: model.ClearField("metadata_props"), "not exported by makemore"),
@@ -161,40 +154,8 @@ def test_onnx_runtimes_own_format_is_refused(run_folder: Path, tmp_path: Path) -
         Sampler(file)
 
 
-def test_another_operator_computes_and_fails_verification(run_folder: Path, tmp_path: Path) -> None:
-    """What SECURITY.md does not promise, and what `verify` is for."""
-    relu = before_the_output("logits", of_one("Relu"))
-    file = changed(run_folder / "model.onnx", tmp_path / "other.onnx", relu)
-    assert len(Sampler(file).sample(3)) == 3
-    with pytest.raises(VerificationError):
-        verify_file(file, run_folder / "best.ckpt")
-
-
-def test_forged_characters_of_a_sampler_fail_verification(run_folder: Path, tmp_path: Path) -> None:
-    """The ids are right, but stand for other characters: in the metadata, and in the graph itself."""
-    characters = Sampler(run_folder).info.characters
-
-    def swap(model: onnx.ModelProto) -> None:
-        [tensor] = [
-            t for t in model.graph.initializer if list(t.dims) == [len(characters) + 1] and t.data_type == 6
-        ]
-        codepoints = numpy_helper.to_array(tensor).copy()
-        codepoints[[3, 4]] = codepoints[[4, 3]]
-        tensor.CopyFrom(numpy_helper.from_array(codepoints, tensor.name))
-
-    good, checkpoint = run_folder / "sampler.onnx", run_folder / "best.ckpt"
-    with pytest.raises(VerificationError, match="is not the trained model"):
-        verify_file(changed(good, tmp_path / "swapped.onnx", swap), checkpoint)
-    capitals = with_metadata(characters=f'"{characters.upper()}"')
-    with pytest.raises(VerificationError, match=r"of another model \(characters is"):
-        verify_file(changed(good, tmp_path / "forged.onnx", capitals), checkpoint)
-
-
-@pytest.mark.parametrize("case", ["data at an absolute path", "weights that are NaN"])
-def test_hostile_models_are_one_line(
-    makemore: RunCommand, run_folder: Path, tmp_path: Path, case: str
-) -> None:
-    change, message = MODELS[case]
+def test_hostile_models_are_one_line(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
+    change, message = MODELS["weights that are NaN"]
     file = changed(run_folder / "model.onnx", tmp_path / "bad.onnx", change)
     (tmp_path / "names.txt").write_text("emma\n")
     for args in (("sample", file), ("score", file, tmp_path / "names.txt")):
@@ -271,16 +232,3 @@ def test_what_is_no_model_file(run_folder: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ModelFileError, match=r"onnx: Permission denied"):
         Sampler(run_folder)
-
-
-def test_flipped_bits(run_folder: Path, tmp_path: Path) -> None:
-    """Any damage is an error of ours, or weights that verification judges; the process lives on."""
-    good = (run_folder / "model.onnx").read_bytes()
-    file = tmp_path / "flipped.onnx"
-    rng = np.random.default_rng(0)
-    for place in rng.choice(len(good), 30, replace=False):
-        damaged = bytearray(good)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        file.write_bytes(damaged)
-        with suppress(ModelFileError):
-            assert len(Sampler(file).sample(5, seed=1)) == 5
