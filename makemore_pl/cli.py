@@ -1,6 +1,7 @@
 """The program `makemore`: finds the command, imports only what it needs, and turns errors into one line."""
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -116,6 +117,8 @@ def _run(args: list[str]) -> int:
     # they slow down a machine on which others work, too, several times (docs/benchmarks.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Without a home that can be written, Matplotlib makes do with a temporary folder, and need not say so.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     module, _ = COMMANDS[command]
     try:
         run = import_module(f"makemore_pl.commands.{module}").run

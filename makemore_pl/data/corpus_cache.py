@@ -41,12 +41,12 @@ def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
     if names.file.stat().st_size < CACHED_FROM:
         return build()
     key = hashlib.sha256(f"{FORMAT} {names.sha256} {dedupe} {seed}".encode()).hexdigest()[:32]
-    folder = cache_dir() / "corpora" / key
     try:
+        folder = cache_dir() / "corpora" / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_suffix(".lock"))
         lock.acquire()
-    except OSError:  # the cache cannot be written, in a read-only home say
+    except OSError:  # no cache, or one that cannot be written: in a container, say
         return build()
     with lock:
         if (cached := _load(folder)) is not None:

@@ -1,9 +1,12 @@
 """The list of Karpathy's makemore: from a folder of the user's, from the cache, or downloaded into it."""
 
+import atexit
 import hashlib
 import os
+import shutil
 import tempfile
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from makemore_pl.errors import DataError
@@ -15,28 +18,48 @@ URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 def makemore_list() -> Path:
     """Find the list in `$MAKEMORE_DATA_DIR`, else in the user's cache, else download it into the cache.
 
+    Where the cache cannot be written, the downloaded list lies in a temporary folder until the process ends.
+
     Raises:
         DataError: it cannot be downloaded, or a file found has another SHA-256.
     """
-    folder = os.environ.get("MAKEMORE_DATA_DIR")
-    cached = cache_dir() / "makemore-names.txt"
-    for file in ([Path(folder) / "names.txt"] if folder else []) + [cached]:
-        if file.is_file():
-            _check_sha256(file.read_bytes(), str(file))
-            return file
+    own = os.environ.get("MAKEMORE_DATA_DIR")
+    if own and (file := Path(own) / "names.txt").is_file():
+        _check_sha256(file.read_bytes(), str(file))
+        return file
+    with suppress(OSError):  # not there, or not to be read
+        cached = cache_dir() / "makemore-names.txt"
+        _check_sha256(cached.read_bytes(), str(cached))
+        return cached
     content = _download()
     _check_sha256(content, URL)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed, so that an interrupted download leaves no half list.
-    with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as part:
-        part.write(content)
-    Path(part.name).replace(cached)
-    return cached
+    try:
+        return _keep(content, cache_dir())
+    except OSError:
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return _keep(content, Path(folder))
+
+
+def _keep(content: bytes, folder: Path) -> Path:
+    """Write the list beside its place and rename it, so that an interrupted download leaves no half list."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        part = Path(beside) / "part"
+        part.write_bytes(content)
+        return part.replace(folder / "makemore-names.txt")
 
 
 def cache_dir() -> Path:
-    """The user's cache, below which this project keeps what it can compute or fetch again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "makemore_pl"
+    """The user's cache, below which this project keeps what it can compute or fetch again.
+
+    Raises:
+        OSError: the user has no home, as in a container without an entry for the user's number.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "makemore_pl"
+    except RuntimeError as error:  # Python's own type for a home that cannot be found
+        raise FileNotFoundError(str(error)) from error
 
 
 def _download() -> bytes:

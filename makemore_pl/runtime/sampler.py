@@ -1,7 +1,7 @@
 """`Sampler`: new names from an exported file."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import TooFewNamesError
 from makemore_pl.memory import require_memory
-from makemore_pl.runtime.engines import open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, find_model
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
+from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.runtime.options import takes
 from makemore_pl.runtime.request import Request
 
@@ -37,7 +37,7 @@ class Sampler:
 
     A folder's `sampler.onnx` makes a whole batch of names in one call; `model.onnx` alone is sampled step by
     step, to the same names but for rounding. One sampler may be called from many threads at once. A pickled
-    sampler opens its file again: with `multiprocessing`, each process reads it for itself.
+    sampler opens its file at its first use: with `multiprocessing`, each process reads it for itself.
 
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
@@ -55,11 +55,21 @@ class Sampler:
     def __init__(self, model: Path | str | None = None, *, prepare: bool = True) -> None:
         path = find_model(model, SAMPLER_FILE, MODEL_FILE)
         self._engine = open_engine(path, prepare)
-        self._reopen = partial(type(self), path.absolute(), prepare=prepare)
-        self.info = self._engine.info
+        self._file: dict[str, Any] = {"path": path.absolute(), "prepare": prepare}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._reopen, ()
+    @cached_property
+    def _engine(self) -> NextCharacterModel | GraphSampler:
+        return open_engine(**self._file)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The file's metadata."""
+        return self._engine.info
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy opens its file at its first use, and not when it is unpickled: a process of a pool that fails
+        # then is lost with its task, for which the caller would wait forever.
+        return {"_file": self._file}
 
     @takes(Request)
     def sample(self, request: Request) -> list[str]:

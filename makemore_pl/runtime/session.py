@@ -1,12 +1,18 @@
 """ONNX Runtime sessions: opening a file, checking what it takes and gives, and computing with it."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+# From 1.29 on, ONNX Runtime reports to its vendor, by way of files in the user's cache, unless this is set
+# before it is loaded; so no other file of the package imports it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
 
 from makemore_pl.errors import MakemoreError, MemoryLimitError, ModelFileError
 from makemore_pl.files import file_size
