@@ -32,7 +32,8 @@ class Histogram:
     @property
     def density(self) -> NDArray[np.float64]:
         """Float64 (bins,), whose integral is 1; zeros where nothing was counted."""
-        return self.counts / max(1.0, self.counts.sum()) / np.diff(self.edges)
+        density: NDArray[np.float64] = self.counts / max(1.0, self.counts.sum()) / np.diff(self.edges)
+        return density
 
     @classmethod
     def of(cls, values: Tensor, bounds: tuple[float, float] | None = None) -> "Histogram":

@@ -60,7 +60,10 @@ def style(width: float = WIDE) -> AbstractContextManager[None]:
             "ytick.color": MUTED,
             "xtick.labelsize": FONT_SIZE,
             "ytick.labelsize": FONT_SIZE,
-            **{f"{axis}tick.{kind}.size": 0 for axis in "xy" for kind in ("major", "minor")},
+            "xtick.major.size": 0,
+            "ytick.major.size": 0,
+            "xtick.minor.size": 0,
+            "ytick.minor.size": 0,
         }
     )
 

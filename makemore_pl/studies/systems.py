@@ -20,7 +20,7 @@ from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.proof.logits import FLOAT64, float32_tolerance
 from makemore_pl.studies import backward, recipes
 from makemore_pl.studies.fold_comparison import compare_folded, inference_seconds
-from makemore_pl.studies.ngrams import ngram_nll, ngram_probabilities
+from makemore_pl.studies.ngrams import counting_nll
 from makemore_pl.studies.recipes import BLOCK_SIZE, LADDER, VOCAB_SIZE, Recipe
 from makemore_pl.studies.sgd import LECTURE_SEED, advance_watched, sweep_learning_rate
 from makemore_pl.studies.tables import Row, Table, figure
@@ -137,8 +137,7 @@ def study_s5(bench: Workbench) -> Iterator[Row | Table]:
     yield figure("dev after 2 steps", 3.2870, two_steps[0], CLOSE)
     spread = f"{min(two_steps[1:]):.4f} … {max(two_steps[1:]):.4f}"
     yield Row("dev after 2 steps, 8 other seeds", "not printed", spread)
-    unigrams = ngram_probabilities(bench.examples["train"], n_context=0, vocab_size=VOCAB_SIZE)
-    floor = ngram_nll(unigrams, dev)
+    floor = counting_nll(bench.examples["train"], dev, n_context=0, vocab_size=VOCAB_SIZE)
     yield figure("dev at the end, beside unigram counts", floor, run.evaluate(dev), CLOSE)
     yield start_of("S5", recipes.S5, bench)
     yield table

@@ -50,7 +50,7 @@ def test_every_block_runs(
                 assert reproduce(*args[1:], "--max-steps", 5) == 0, line
                 systems.update(args[2:])
     assert systems == {f"S{number}" for number in range(1, 9)}
-    assert namespace["table"].numel() == 27**4
+    assert namespace["n_context"] == 3
 
 
 def test_commands_of_the_systems_page_are_understood(makemore: RunCommand, makemore_names: list[str]) -> None:

@@ -9,33 +9,19 @@ import torch
 from helpers import random_batch
 
 from makemore_pl.data.batches import Windows
-from makemore_pl.studies.ngrams import kneser_ney, ngram_nll, ngram_probabilities
+from makemore_pl.studies.ngrams import counting_nll, kneser_ney
 from makemore_pl.studies.recipes import lecture_examples
 
-# Two names over "ab", block size 2: "ab" and "b"; ids: boundary 0, a 1, b 2.
-CONTEXTS = torch.tensor([[0, 0], [0, 1], [1, 2], [0, 0], [0, 2]])
-TARGETS = torch.tensor([1, 2, 0, 2, 0])
-EXAMPLES = (CONTEXTS, TARGETS)
 
-
-def test_probabilities_by_hand() -> None:
-    unigrams = ngram_probabilities(EXAMPLES, 0, 3, smoothing=0)
-    assert unigrams.tolist() == [[0.4, 0.2, 0.4]]
-    bigrams = ngram_probabilities(EXAMPLES, 1, 3, smoothing=1)
-    # After the boundary: a and b once each; after a: b; after b: the end, twice.
-    expected = [[1 / 5, 2 / 5, 2 / 5], [1 / 4, 1 / 4, 2 / 4], [3 / 5, 1 / 5, 1 / 5]]
-    assert torch.allclose(bigrams, torch.tensor(expected, dtype=torch.float64))
-    trigrams = ngram_probabilities(EXAMPLES, 2, 3)
-    assert trigrams[0 * 3 + 1].tolist() == [1 / 4, 1 / 4, 2 / 4]  # after the boundary and a
-    assert trigrams[2 * 3 + 1].tolist() == [1 / 3] * 3  # never seen
-
-
-def test_nll_by_hand() -> None:
-    # Without smoothing, a unigram model's NLL on its own examples is the entropy of the characters.
-    entropy = -(2 * 0.4 * math.log(0.4) + 0.2 * math.log(0.2))
-    assert ngram_nll(ngram_probabilities(EXAMPLES, 0, 3, smoothing=0), EXAMPLES) == pytest.approx(entropy)
-    bigrams = ngram_probabilities(EXAMPLES, 1, 3, smoothing=0)
-    assert ngram_nll(bigrams, (CONTEXTS[:1], torch.tensor([0]))) == math.inf
+def test_unigrams_are_shares() -> None:
+    """But for the little that is taken from every count and given to all alike."""
+    targets = torch.arange(3).repeat_interleave(torch.tensor([100, 300, 600]))
+    train: Windows = torch.zeros(1_000, 2, dtype=torch.int64), targets
+    probabilities = kneser_ney(train, (torch.ones(3, 2, dtype=torch.int64), torch.arange(3)), 0, 3)
+    assert probabilities == pytest.approx([0.1, 0.3, 0.6], abs=0.001)
+    assert counting_nll(train, train, 0, 3) == pytest.approx(
+        -sum(p * math.log(p) for p in (0.1, 0.3, 0.6)), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("n_context", [0, 1, 2, 3])
@@ -70,5 +56,5 @@ def test_kneser_ney_is_that_of_chen_and_goodman() -> None:
 
 def test_kneser_ney_on_the_lectures_list(makemore_names: list[str]) -> None:
     examples = lecture_examples()
-    nll = [-np.log(kneser_ney(examples["train"], examples[split], 3, 27)).mean() for split in ("dev", "test")]
+    nll = [counting_nll(examples["train"], examples[split], 3, 27) for split in ("dev", "test")]
     assert nll == pytest.approx([2.0560, 2.0575], abs=5e-5)
