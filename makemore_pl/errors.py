@@ -3,9 +3,12 @@
 All of them can be pickled, so that they reach the caller from a process of a pool.
 """
 
-import copyreg
 from collections.abc import Sequence
 from typing import Any
+
+
+def _without_init(kind: type["MakemoreError"], args: tuple[Any, ...]) -> "MakemoreError":
+    return kind.__new__(kind, *args)
 
 
 class MakemoreError(Exception):
@@ -15,7 +18,7 @@ class MakemoreError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Made again without `__init__`, whatever a subclass's own takes.
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)
+        return _without_init, (type(self), self.args), vars(self)
 
 
 class DataError(MakemoreError):
@@ -48,6 +51,14 @@ class TooFewNamesError(RequestError):
             f"found {found:,} of {wanted:,} names; many more draws brought no other that fits the request"
         )
         self.names = names
+
+
+class NotExactError(RequestError):
+    """A wish for which names cannot be drawn without rejecting some; the message says why."""
+
+
+class RejectionWarning(UserWarning):
+    """Names are drawn without regard to a wish, or to part of it, and rejected; the message says why."""
 
 
 class MemoryLimitError(MakemoreError):

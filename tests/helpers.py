@@ -24,6 +24,8 @@ import torch
 from makemore_pl.inspect.step_table import StepRow
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.vocabulary import Vocabulary
+from makemore_pl.wishes.automata import DEAD, Automaton
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -157,3 +159,17 @@ def rows_with(figures: Callable[[int], dict[str, float]], n: int = 40) -> list[S
         "linear_1.weight/log10_update_to_data": -3.0,
     }
     return [StepRow(10 * i, healthy | figures(i)) for i in range(n)]
+
+
+def accepted(automaton: Automaton, vocabulary: Vocabulary, names: list[str]) -> list[str]:
+    """The names that the automaton accepts, read id by id."""
+
+    def accepts(name: str) -> bool:
+        state = 0
+        for i in vocabulary.encode(name):
+            state = automaton.following[state, i]
+            if state == DEAD:
+                return False
+        return bool(automaton.accepts[state])
+
+    return [name for name in names if accepts(name)]
