@@ -4,12 +4,21 @@ All of them can be pickled, so that they reach the caller from a process of a po
 """
 
 from collections.abc import Sequence
+from typing import Any
+
+
+def _without_init(kind: type["MakemoreError"], args: tuple[Any, ...]) -> "MakemoreError":
+    return kind.__new__(kind, *args)
 
 
 class MakemoreError(Exception):
     """Base of all errors that name what was expected and what came instead."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made again without `__init__`, whatever a subclass's own takes.
+        return _without_init, (type(self), self.args), vars(self)
 
 
 class DataError(MakemoreError):
@@ -38,12 +47,10 @@ class TooFewNamesError(RequestError):
     exit_code = 1
 
     def __init__(self, wanted: int, found: int, names: Sequence[str] = ()) -> None:
-        super().__init__(wanted, found, names)  # what a pickle calls the class with
+        super().__init__(
+            f"found {found:,} of {wanted:,} names; many more draws brought no other that fits the request"
+        )
         self.names = names
-
-    def __str__(self) -> str:
-        wanted, found, _ = self.args
-        return f"found {found:,} of {wanted:,} names; many more draws brought no other that fits the request"
 
 
 class NotExactError(RequestError):

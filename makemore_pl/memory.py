@@ -9,47 +9,29 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from makemore_pl.errors import MemoryLimitError, RequestError
 
 VARIABLE = "MAKEMORE_MAX_MEMORY"
 """Environment variable with another limit: bytes, or a number with K, M, G or T (powers of 1024)."""
-ADVICE = f"{VARIABLE}=16G, say, sets another limit"
 
 
 def require_memory(n_bytes: int, arithmetic: str) -> None:
-    """Refuse an estimate that is above the limit.
-
-    Args:
-        n_bytes: the estimate.
-        arithmetic: the estimate in words, e.g. "model: 5 weights of 4 bytes".
-
-    Raises:
-        MemoryLimitError: with the arithmetic, the limit, and how to set another.
-        RequestError: `MAKEMORE_MAX_MEMORY` is no size.
-    """
-    limit = memory_limit()
-    if n_bytes > limit:
-        raise MemoryLimitError(
-            f"{arithmetic} = {in_words(n_bytes)}; at most {in_words(limit)} may be taken; {ADVICE}"
-        )
+    """Raise MemoryLimitError for an estimate above the limit; `arithmetic` is the estimate in words."""
+    if n_bytes > memory_limit():
+        raise out_of_memory(f"{arithmetic} = {in_words(n_bytes)}")
 
 
-def out_of_memory() -> MemoryLimitError:
-    """The error for an allocation that has failed."""
-    return MemoryLimitError(
-        f"out of memory; the program may take {in_words(memory_limit())} at a time; {ADVICE}"
-    )
+def out_of_memory(cause: str = "out of memory") -> MemoryLimitError:
+    """The error for an allocation that has failed, or would."""
+    limit = in_words(memory_limit())
+    return MemoryLimitError(f"{cause}; at most {limit} may be taken; {VARIABLE}=16G, say, sets another limit")
 
 
 def memory_limit() -> int:
-    """The limit in bytes.
-
-    Raises:
-        RequestError: `MAKEMORE_MAX_MEMORY` is no size.
-    """
+    """The limit in bytes. Raises RequestError if `MAKEMORE_MAX_MEMORY` is no size."""
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return _available() * 3 // 4
@@ -70,18 +52,15 @@ def in_words(n_bytes: int) -> str:
 
 @contextmanager
 def memory_cap() -> Iterator[None]:
-    """Have the system refuse this process more memory than the limit, where the system can (Linux).
-
-    Refused memory is then an exception, and not the end of the process.
-    """
-    if sys.platform == "win32":
+    """Have the system refuse more memory than the limit: as an exception, not the process's end (Linux)."""
+    if sys.platform != "linux":
         yield
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    taken = _kilobytes("/proc/self/status", "VmData:") or 0
-    caps = [taken + memory_limit(), *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    taken = int(_find("/proc/self/status", r"VmData:\s+(\d+) kB") or 0) << 10
+    caps = [cap for cap in (taken + memory_limit(), soft, hard) if cap != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(caps), hard))
     try:
         yield
@@ -91,37 +70,19 @@ def memory_cap() -> Iterator[None]:
 
 @functools.cache
 def _available() -> int:
-    """Bytes that this process could take: the machine's, or those of its control groups."""
-    machine = _kilobytes("/proc/meminfo", "MemAvailable:")  # counts what could be freed
-    if machine is None and hasattr(os, "sysconf"):  # macOS: all memory there is
+    """Bytes that this process could take: the machine's, or its container's or Slurm job's."""
+    machine = int(_find("/proc/meminfo", r"MemAvailable:\s+(\d+) kB") or 0) << 10  # with what could be freed
+    if not machine and hasattr(os, "sysconf"):  # macOS: all memory there is
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine or 4 << 30, *_control_groups()])
+    # A group's limit holds for those within it. In a container, its own folder may be mounted as the root.
+    group = Path("/sys/fs/cgroup" + _find("/proc/self/cgroup", r"^0::(.*)"))
+    limits = [_find(place / "memory.max", r"(\d+)") for place in (group, *group.parents)]
+    return min([machine or 4 << 30, *(int(limit) for limit in limits if limit)])
 
 
-def _control_groups() -> Iterator[int]:
-    """Limits of the control groups around this process (containers, Slurm)."""
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        # Version 2 has one tree for all controllers, version 1 a tree for each.
-        trees = {"": ("", "memory.max"), "memory": ("/memory", "memory.limit_in_bytes")}
-        if controllers in trees:
-            tree, file = trees[controllers]
-            folder = Path(f"/sys/fs/cgroup{tree}{group}")
-            # In a container, the group's own folder may be mounted as the root.
-            limits = [_read(place / file).strip() for place in (folder, *folder.parents)]
-            yield from (int(limit) for limit in limits if limit.isdigit())
-
-
-def _kilobytes(file: str, key: str) -> int | None:
-    """A size from one of the kernel's tables, in bytes; None where there is no such table."""
-    for line in _read(file).splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) << 10
-    return None
-
-
-def _read(path: Path | str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeError):
-        return ""
+def _find(file: Path | str, pattern: str) -> str:
+    """A value in one of the kernel's files; empty where there is none."""
+    with suppress(OSError, UnicodeError):
+        if match := re.search(pattern, Path(file).read_text(encoding="utf-8"), re.MULTILINE):
+            return match[1]
+    return ""

@@ -210,7 +210,7 @@ def main() -> None:
             "one character at a time, ONNX Runtime": one_at_a_time_onnxruntime(folders["mlp"] / "model.onnx"),
             "PyTorch, batched": batched_pytorch(model, compiled=False),
             "PyTorch, batched and compiled": batched_pytorch(model, compiled=True),
-            "namemaker, as it comes": namemaker(find_list("names").names(), plain=False),
+            "namemaker, defaults": namemaker(find_list("names").names(), plain=False),
             "namemaker, plain draws": namemaker(find_list("names").names(), plain=True),
             **{
                 f"sampler.onnx, {form}": sampler_run(folder / "sampler.onnx")

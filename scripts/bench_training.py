@@ -9,6 +9,7 @@ of `best`, to tell what the Trainer costs where a step takes longer.
 import argparse
 import contextlib
 import csv
+import itertools
 import json
 import math
 import os
@@ -26,15 +27,15 @@ from typing import Any
 import lightning as L
 import torch
 
-from makemore_pl.commands.config_files import find_config, shipped
-from makemore_pl.commands.lightning_cli import MakemoreCLI
+from makemore_pl.commands.fit import FitCLI
 from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.corpus import SPLITS
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.model.module import LitBatchNormMLP, one_cycle
 from makemore_pl.model.network import BatchNormMLP
-from makemore_pl.runs.length import STEPS, STEPS_BETWEEN_EVALUATIONS
+from makemore_pl.parsing.config_files import find_config, shipped
 from makemore_pl.runs.metrics import METRICS_FILE
+from makemore_pl.runs.rounds import STEPS, STEPS_BETWEEN_EVALUATIONS
 from makemore_pl.studies.raw_tensors import NotebookTraining
 from makemore_pl.studies.sgd import LECTURE_SEED
 
@@ -115,8 +116,8 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
     )
     step = reached = 0
     dev = math.inf
-    while step < recipe.steps:
-        for batch in loaders["train"]:
+    for number in itertools.count():
+        for batch in loaders["train"].one_pass(number):
             loss = batch.nll(model(batch.contexts).log_softmax(dim=1)) / batch.mean_weight
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
@@ -128,7 +129,8 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
                 reached = reached or step * (dev <= TARGET)
             if step == recipe.steps:
                 break
-        loaders["train"].sampler.set_epoch(loaders["train"].sampler.number + 1)
+        if step == recipe.steps:
+            break
     seconds = seconds_since(start)
     return {
         "seconds": seconds,
@@ -140,7 +142,7 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
     }
 
 
-class TimedFit(MakemoreCLI):
+class TimedFit(FitCLI):
     """`makemore fit`, with the seconds that its Trainer takes."""
 
     seconds: float
@@ -157,7 +159,7 @@ def trainer(device: str, folder: Path, recipe: Recipe) -> Figures:
     options += [f"--trainer.max_steps={recipe.steps}", f"--trainer.accelerator={device}"]
     options += ["--trainer.enable_progress_bar=true", "--export.enabled=false", "--overwrite=true"]
     os.chdir(folder)
-    fit = TimedFit("fit", options)
+    fit = TimedFit(options)
     assert fit.run_folder is not None
     with (fit.run_folder / METRICS_FILE).open(newline="") as file:
         logged = list(csv.DictReader(file))
@@ -167,7 +169,7 @@ def trainer(device: str, folder: Path, recipe: Recipe) -> Figures:
     return {
         "seconds": fit.seconds,
         "steps": recipe.steps,
-        "examples_per_step": data.n_examples / len(data.train_dataloader()),
+        "examples_per_step": data.n_examples / len(data.training_pass()),
         "dev": list(dev.values())[-1],
         "test": fit.trainer.callback_metrics["test/nll"].item(),
         "reached": min((step for step, nll in dev.items() if nll <= TARGET), default=0),

@@ -67,8 +67,8 @@ def compare_statistics(recipe: str, seed: int) -> str:
     contexts, targets = data.examples("dev")
     ways: dict[str, Callable[[BatchNormMLP], None]] = {
         "running": lambda net: None,
-        "update_bn": lambda net: update_bn((batch.contexts for batch in data.train_dataloader()), net),
-        "recalibrated": lambda net: recalibrate(net.layers, data.train_dataloader()),
+        "update_bn": lambda net: update_bn((batch.contexts for batch in data.training_pass()), net),
+        "recalibrated": lambda net: recalibrate(net.layers, data.training_pass()),
     }
     cells = []
     for change in ways.values():

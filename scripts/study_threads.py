@@ -16,10 +16,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from makemore_pl.commands.config_files import shipped
 from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.parsing.config_files import shipped
 
 BEST = shipped("best")
 NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
@@ -77,7 +77,7 @@ def report(repetitions: int, threads: int) -> None:
                 other.kill()
         for (n, spin), runs in zip(settings, zip(*measured, strict=True), strict=True):
             medians = [statistics.median(run[name] for run in runs) for name in NETWORKS]
-            spun = "as it is" if spin is None else f"{spin:,}"
+            spun = "default" if spin is None else f"{spin:,}"
             print(
                 f"| {busy} | {n} | {spun} | {' | '.join(f'{speed:.0f}' for speed in medians)} |", flush=True
             )

@@ -1,11 +1,30 @@
 #!/usr/bin/env bash
-# Lint, types and tests, from a fresh clone. Arguments go to pytest: bash scripts/test.sh -k fold
+# Lint, types and tests, from a fresh clone: bash scripts/test.sh [--all] [--newest] [arguments of pytest]
+#   --all     also the tests marked slow, which start ranks, kill processes or make fresh environments
+#   --newest  tests alone, in .venv-newest, with the newest versions that pyproject.toml allows
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
-setup dev
 
-.venv/bin/ruff check .
-.venv/bin/ruff format --check .
-.venv/bin/mypy
-.venv/bin/pytest "$@"
+venv=.venv chosen=(-m "not slow") arguments=()
+for argument in "$@"; do
+    case $argument in
+    --all) chosen=() ;;
+    --newest) venv=.venv-newest ;;
+    *) arguments+=("$argument") ;;
+    esac
+done
+
+if [ $venv = .venv ]; then
+    setup dev
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/mypy
+else
+    rm -f $venv/installed-dev # there may be newer versions than last time
+    setup dev $venv --upgrade --upgrade-strategy eager
+    $venv/bin/python -m pip freeze --exclude-editable
+fi
+# A file's tests stay together: they share what their fixtures make. One process: -n 0
+$venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile \
+    ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"}

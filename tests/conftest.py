@@ -3,17 +3,17 @@
 import os
 from pathlib import Path
 
-from helpers import QUICK, Result, RunCommand
-
-# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
-# thread, and on a busy machine threads that wait for each other take many times as long.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
+from helpers import QUICK, Result, RunCommand
+from hypothesis import HealthCheck, settings
 
 from makemore_pl.cli import main
 from makemore_pl.data.lists import find_list
 from makemore_pl.errors import DataError
+
+# A busy machine is no failure of a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 UNICODE_NAMES = """
 Žofie Řehoř Ťapka Ñuñez José María Zoë Øystein Åse Ðóra Łukasz Çağlar Đặng Nguyễn Ωρίων Иван Ольга

@@ -1,25 +1,36 @@
-"""What several test files share."""
+"""What several test files share. conftest.py imports this file before any other."""
 
 import importlib.util
+import itertools
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+# Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
+# thread, and on a busy machine threads that wait for each other take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import lightning as L
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
 
+from makemore_pl.inspect.step_table import StepRow
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.vocabulary import Vocabulary
 from makemore_pl.wishes.automata import DEAD, Automaton
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+EVIL = "<script>alert(1)</script>"
+"""A name that must not become part of a page."""
 BLOCK = re.compile(r"(?P<mark><!--[^>]*-->\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.DOTALL)
 
 
@@ -59,7 +70,12 @@ def trainer(**options: object) -> L.Trainer:
 
 def load(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    return import_file(SCRIPTS / f"{name}.py", name)
+
+
+def import_file(file: Path, name: str) -> ModuleType:
+    """A file as the module of that name."""
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -106,6 +122,43 @@ def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
                     module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
                     module.bias.copy_(torch.randn(module.num_features, generator=generator))
     return model.eval()
+
+
+def random_weights(
+    vocab_size: int = 27,
+    block_size: int = 3,
+    n_embd: int = 6,
+    hidden: Sequence[int] = (32,),
+    boundary: float = 1.5,
+    spread: float = 2.5,
+) -> FoldedWeights:
+    """A folded network; `boundary` is added to its logit and sets the length of names."""
+    rng = np.random.default_rng(0)
+    sizes = [block_size * n_embd, *hidden, vocab_size]
+    linears = [
+        (rng.standard_normal((b, a)) * spread / np.sqrt(a), rng.standard_normal(b) * 0.3)
+        for a, b in itertools.pairwise(sizes)
+    ]
+    linears[-1][1][0] += boundary
+    return FoldedWeights(block_size, rng.standard_normal((vocab_size, n_embd)), linears[:-1], linears[-1])
+
+
+def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contexts (n, 3) and targets (n,) over 27 characters."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(27, (n, 3), generator=generator), torch.randint(27, (n,), generator=generator)
+
+
+def rows_with(figures: Callable[[int], dict[str, float]], n: int = 40) -> list[StepRow]:
+    """Rows of `diagnostics.csv` of a healthy network, but for some figures of the i-th row."""
+    healthy = {
+        "tanh_1/dead": 0.0,
+        "linear_1.weight/gradient_mean": 0.0,
+        "linear_1.weight/gradient_std": 0.1,
+        "linear_1.weight/gradient_to_data": 0.1,
+        "linear_1.weight/log10_update_to_data": -3.0,
+    }
+    return [StepRow(10 * i, healthy | figures(i)) for i in range(n)]
 
 
 def accepted(automaton: Automaton, vocabulary: Vocabulary, names: list[str]) -> list[str]:

@@ -5,25 +5,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from makemore_pl.commands.lightning_cli import MakemoreCLI, as_list, has_progress_bar
-from makemore_pl.commands.progress_bar import RunProgressBar
-from makemore_pl.commands.training_errors import InterruptedFit, explained
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
 from makemore_pl.files import write_whole
 from makemore_pl.inspect.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.inspect.loss_curves import plot_losses
 from makemore_pl.model.recalibration import RecalibrateBatchNorm
+from makemore_pl.parsing.config_files import plain
+from makemore_pl.parsing.lightning_cli import MakemoreCLI, as_list, has_progress_bar
+from makemore_pl.parsing.option_checks import expect_run_options
+from makemore_pl.parsing.resuming import LINKED, expect_same_list, expect_same_run
+from makemore_pl.parsing.training_errors import InterruptedFit, explained
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runs.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from makemore_pl.runs.metrics import METRICS_FILE, is_rank_zero, run_loggers
+from makemore_pl.runs.progress_bar import RunProgressBar
 from makemore_pl.runs.rounds import RunInRounds, RunLength
 from makemore_pl.runs.run_folder import claim_run, confirm_run, hold_run, release_run
 from makemore_pl.runs.signals import StopOnSignal
@@ -46,6 +50,15 @@ class ExportOptions:
         self.enabled = enabled
 
 
+def options_of_run(options: Any) -> dict[str, Any]:
+    """The options of a run as they stand in its `config.yaml`."""
+    found: dict[str, Any] = plain(options)
+    found.pop("config", None)
+    for linked in LINKED:
+        found["model"].pop(linked, None)
+    return found
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes a run's `config.yaml`, whole or not at all, when training begins."""
 
@@ -57,7 +70,7 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Called on the first rank alone: it must not ask for `trainer.log_dir`, on which ranks agree.
-        text = self.parser.dump(self.config, skip_none=False)
+        text = yaml.safe_dump(options_of_run(self.config), sort_keys=False, allow_unicode=True)
         write_whole(Path(trainer.default_root_dir) / self.config_filename, text.encode())
 
 
@@ -82,6 +95,12 @@ class FitCLI(MakemoreCLI):
             help="name of the run's folder below checkpoints/; the list's name if left out",
         )
         parser.add_argument(
+            "--resume",
+            type=Literal["auto"] | None,
+            help="auto: resume the run that --run names if it has a checkpoint, else begin it, so that a "
+            "machine that is taken away can start again with the same command",
+        )
+        parser.add_argument(
             "--overwrite", type=bool, default=False, help="replace an earlier run of that name"
         )
         parser.add_argument(
@@ -92,6 +111,11 @@ class FitCLI(MakemoreCLI):
         )
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
         parser.add_class_arguments(ExportOptions, "export")
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of all runs."""
+        return Path(self.options.trainer.default_root_dir or RUNS_DIR)
 
     @property
     def checkpoints(self) -> RunCheckpoint:
@@ -109,6 +133,10 @@ class FitCLI(MakemoreCLI):
         options = self.trainer_options
         if options.get("fast_dev_run"):  # Lightning's own trial of a few batches
             return super().instantiate_trainer(**kwargs)
+        expect_run_options(options, self.checkpoints.dirpath)
+        if self.source is not None:
+            expect_same_run(self.source, options_of_run(self.options))
+            expect_same_list(self.source, self.datamodule.list.name, self.datamodule.list.sha256)
         if self.config_init["fit"]["export"].enabled:
             expect_exportable(self.model.net)
         self.length = RunLength.of(options, self.checkpoints.every_n_train_steps)
@@ -174,6 +202,9 @@ class FitCLI(MakemoreCLI):
             if self.trainer.is_global_zero:
                 print("fast_dev_run passed; nothing was saved, as always in one")
             return
+        if self.trainer.global_step == 0:
+            self.release()
+            raise RequestError("fit: no step was trained, and nothing was saved")
         checkpoints, dev = self.checkpoints, self.checkpoints.best_score
         # Rank 0 alone may have the file, on another machine; the Trainer hands on its weights.
         best = None
@@ -218,16 +249,18 @@ class FitCLI(MakemoreCLI):
         options = self.options
         if self.source is not None:
             folder = self.source.path.parent
-            if folder.resolve().parent == RUNS_DIR.resolve():
-                folder = RUNS_DIR / folder.resolve().name  # as its own checkpoints name it
-            if options.run is None or folder == RUNS_DIR / options.run:
+            if folder.resolve().parent == self.runs_dir.resolve():
+                folder = self.runs_dir / folder.resolve().name  # as its own checkpoints name it
+            if options.run is None or folder == self.runs_dir / options.run:
                 if is_rank_zero():
                     hold_run(self.held, folder)
                 return folder
         list_name = self.datamodule.list.name
         if not is_rank_zero():
-            return RUNS_DIR / (options.run or list_name)  # rank 0 makes it, and alone writes to it
-        folder = claim_run(self.held, options.run, list_name, overwrite=options.overwrite)
+            return self.runs_dir / (options.run or list_name)  # rank 0 makes it, and alone writes to it
+        folder = claim_run(
+            self.held, options.run, list_name, overwrite=options.overwrite, runs_dir=self.runs_dir
+        )
         self.made_folder = True
         return folder
 
@@ -238,6 +271,4 @@ def run(args: list[str]) -> None:
     Raises:
         MakemoreError: anything the user can fix.
     """
-    cli = FitCLI(args)
-    if cli.run_folder is not None and not cli.checkpoints.last.is_file() and cli.trainer.is_global_zero:
-        raise RequestError("fit: no step was trained, and nothing was saved")
+    FitCLI(args)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from makemore_pl.commands.names_io import write_rows
-from makemore_pl.commands.runtime_parser import RuntimeParser
 from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.parsing.names_io import write_rows
+from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
 

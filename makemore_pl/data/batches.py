@@ -10,7 +10,6 @@ size. A *pass* goes over all examples once.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -26,11 +25,12 @@ STRETCH = 1 << 20
 """Most examples that are gathered at once."""
 
 
-@dataclass(frozen=True)
 class Batch:
     """Contexts, and pairs of a context and an id that follows it.
 
-    Attributes:
+    No dataclass: Lightning would take it apart, and round the weights to the precision of the network.
+
+    Args:
         contexts: int64 (B, T).
         rows: int64 (P,), the context that each pair belongs to.
         targets: int64 (P,), the id that follows.
@@ -39,11 +39,14 @@ class Batch:
             batches and ranks count alike.
     """
 
-    contexts: Tensor
-    rows: Tensor
-    targets: Tensor
-    weights: Tensor
-    mean_weight: float
+    def __init__(
+        self, contexts: Tensor, rows: Tensor, targets: Tensor, weights: Tensor, mean_weight: float
+    ) -> None:
+        self.contexts = contexts
+        self.rows = rows
+        self.targets = targets
+        self.weights = weights
+        self.mean_weight = mean_weight
 
     def __len__(self) -> int:
         """B."""
@@ -181,12 +184,17 @@ class BatchLoader:
         if self.seed is not None:
             order = self._permutation(self.n_stretches, number, self.n_stretches).tolist()
         order = order[skipped:]
-        with ThreadPoolExecutor(1) as thread:
+        thread = ThreadPoolExecutor(1)
+        try:
             ahead = None
             for stretch, following in zip(order, [*order[1:], None], strict=True):
                 shuffled = ahead.result() if ahead else self._shuffled(number, stretch)
                 ahead = None if following is None else thread.submit(self._shuffled, number, following)
                 yield shuffled
+        finally:
+            # A pass that is not finished ends where Python collects it: perhaps in this thread, which cannot
+            # wait for itself.
+            thread.shutdown(wait=False)
 
     def _batches(self, stretch: Merged, first: int) -> Iterator[Batch]:
         """This rank's share of a stretch's batches, from batch `first` on."""
@@ -224,6 +232,7 @@ class TrainingLoader:
         position: batches seen before the first iteration.
         batches_per_pass: the first so many batches of each pass are seen; None: all.
         epoch_end: from the position where an epoch begins to the one where it ends; None: a pass later.
+        epoch_length: batches of an epoch, if all epochs have the same number.
     """
 
     def __init__(
@@ -232,21 +241,23 @@ class TrainingLoader:
         position: int = 0,
         batches_per_pass: int | None = None,
         epoch_end: Callable[[int], int] | None = None,
+        epoch_length: int | None = None,
     ) -> None:
         self.loader = loader
         self.position = position
         self.batches_per_pass = batches_per_pass or len(loader)
-        self.epoch_end = epoch_end
+        self.epoch_end = epoch_end or (lambda position: position + self.batches_per_pass)
+        self.epoch_length = epoch_length if epoch_end else self.batches_per_pass
         self._batches = self._endless()
 
     def __len__(self) -> int:
-        """Batches of an epoch, where all epochs have the same number."""
-        if self.epoch_end is not None:
+        """Batches of an epoch, if all epochs have the same number."""
+        if self.epoch_length is None:
             raise TypeError("epochs are of different lengths")  # Lightning then takes batches as they come
-        return self.batches_per_pass
+        return self.epoch_length
 
     def __iter__(self) -> Iterator[Batch]:
-        end = self.epoch_end(self.position) if self.epoch_end else self.position + len(self)
+        end = self.epoch_end(self.position)
         while self.position < end:
             batch = next(self._batches)
             self.position += 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from makemore_pl.data.distinct import first_occurrences
 from makemore_pl.errors import DataError
 from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
@@ -25,9 +26,8 @@ SPLITS = ("train", "dev", "test")
 """Names to train on, to choose by, and to report."""
 
 Stream = NDArray[np.integer]
-"""Ids of names, each followed by one boundary: uint8 (N,), or int16 when V > 256: PyTorch computes with no
-uint16."""
-
+"""Ids of names, each followed by one boundary: uint8 (N,), or int16 when V > 256, as PyTorch cannot compute
+with uint16."""
 
 Places = NDArray[np.integer]
 """Places in a stream, or numbers of names: int32 wherever that is enough, int64 otherwise."""
@@ -81,47 +81,30 @@ def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source
     """
     vocabulary, stream = encode_names(blocks)
     starts, lengths = name_places(stream)
-    order = _shuffled_numbers(stream, starts, lengths, dedupe, seed)
-    if len(order) < MIN_NAMES:
+    kept = (
+        first_occurrences(stream, starts, lengths) if dedupe else np.arange(len(starts), dtype=starts.dtype)
+    )
+    if len(kept) < MIN_NAMES:
         different = " different" if dedupe else ""
         raise DataError(
-            f"{source}: {len(order)}{different} name{'s' * (len(order) != 1)}; "
+            f"{source}: {len(kept)}{different} name{'s' * (len(kept) != 1)}; "
             f"at least {MIN_NAMES} are needed for the train, dev and test splits"
         )
-    cuts = [int(0.8 * len(order)), int(0.9 * len(order))]
+    order = array("i" if kept.itemsize == 4 else "q", kept.tobytes())  # what Python's generator shuffles
+    random.Random(seed).shuffle(order)
+    parts = np.split(np.asarray(order), [int(0.8 * len(order)), int(0.9 * len(order))])
     streams = {
         split: take_names(stream, starts[part], lengths[part])
-        for split, part in zip(SPLITS, np.split(order, cuts), strict=True)
+        for split, part in zip(SPLITS, parts, strict=True)
     }
     return Corpus(vocabulary, streams, int(lengths.max()))
 
 
-def name_places(stream: Stream) -> tuple[Places, Places]:
-    """Where each name begins in a stream, and its length in characters; both (names,)."""
-    ends = boundaries(stream)
-    starts = np.concatenate([ends[:1] * 0, ends[:-1] + 1])
-    return starts, ends - starts
-
-
-def _shuffled_numbers(stream: Stream, starts: Places, lengths: Places, dedupe: bool, seed: int) -> Places:
-    """Numbers of the names in the order of the splits; each different name's once, or all."""
-    chosen = (
-        first_occurrences(stream, starts, lengths) if dedupe else np.arange(len(starts), dtype=starts.dtype)
-    )
-    order = array("i" if chosen.itemsize == 4 else "q", chosen.tobytes())
-    random.Random(seed).shuffle(order)
-    return np.asarray(order)
-
-
-def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
-    """The smallest type that holds all ids."""
-    if vocab_size > 1 << 15:
-        raise DataError(f"{vocab_size - 1:,} different characters; at most 32,767 are supported")
-    return np.uint8 if vocab_size <= 256 else np.int16
-
-
 def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
-    """The vocabulary of some names, and their stream in the given order.
+    """Encode names in the given order.
+
+    Returns:
+        The vocabulary of all the names, and their stream.
 
     Raises:
         DataError: more different characters than two bytes can tell apart.
@@ -132,37 +115,28 @@ def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
     parts: list[Stream] = []
     for names in blocks:
         text = "\0".join([*names, ""])  # NUL, which no name holds, stands for the boundary
-        new = "".join(sorted(character for character in set(text) if not provisional[ord(character)])).strip(
-            "\0"
-        )
+        new = sorted({character for character in set(text) - {"\0"} if not provisional[ord(character)]})
         dtype = id_type(len(characters) + len(new) + 1)
         for number, character in enumerate(new, start=len(characters) + 1):
             provisional[ord(character)] = number
-        characters += new
+        characters += "".join(new)
         codepoints = np.frombuffer(text.encode("utf-32-le"), dtype="<i4")
         parts.append(provisional[codepoints].astype(dtype))
     vocabulary = Vocabulary(characters)
-    ids = np.zeros(len(vocabulary), dtype=id_type(len(vocabulary)))  # final id of each provisional one
-    ids[1:] = vocabulary.encode(characters)
-    stream = np.empty(sum(map(len, parts)), dtype=ids.dtype)
-    end = len(stream)
-    while parts:  # freed one by one: the list is not held twice
-        part = parts.pop()
-        stream[end - len(part) : end] = ids[part]
-        end -= len(part)
-    return vocabulary, stream
+    final_ids: Stream = np.zeros(len(vocabulary), dtype=id_type(len(vocabulary)))
+    final_ids[1:] = vocabulary.encode(characters)
+    return vocabulary, final_ids[np.concatenate(parts)]
 
 
-def boundaries(stream: Stream) -> Places:
-    """Where the names of a stream end, (names,)."""
-    # Half the memory, for all but lists of billions of characters.
-    dtype = np.int32 if len(stream) < 1 << 31 else np.int64
-    at_once = 1 << 24
-    parts = [
-        (np.flatnonzero(stream[i : i + at_once] == BOUNDARY) + i).astype(dtype)
-        for i in range(0, len(stream), at_once)
-    ]
-    return np.concatenate(parts)
+def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
+    """The smallest type that holds all ids.
+
+    Raises:
+        DataError: two bytes do not hold them.
+    """
+    if vocab_size > 1 << 15:
+        raise DataError(f"{vocab_size - 1:,} different characters; at most 32,767 are supported")
+    return np.uint8 if vocab_size <= 256 else np.int16
 
 
 def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
@@ -176,49 +150,12 @@ def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
     return new_ids[stream]
 
 
-def first_occurrences(stream: Stream, starts: Places, lengths: Places) -> Places:
-    """Numbers of the names that no earlier name equals, rising, in the type of `starts`.
-
-    Args:
-        stream: names.
-        starts: (names,) where each begins.
-        lengths: (names,) in characters, at least 1.
-    """
-    firsts = []
-    by_length = np.argsort(lengths.astype(np.uint16), kind="stable").astype(starts.dtype)
-    cuts = np.flatnonzero(np.diff(lengths[by_length])) + 1
-    for members in np.split(by_length, cuts):  # names of one length
-        length = int(lengths[members[0]])
-        # (stream, length) a view of the name that would start at each place -> (members, length)
-        rows: Stream = np.lib.stride_tricks.sliding_window_view(stream, length)[starts[members]]
-        firsts.append(members[_first_rows(rows)])
-    found = np.concatenate(firsts)
-    found.sort()
-    return found
-
-
-def _first_rows(rows: Stream) -> NDArray[np.int64]:
-    """Numbers of the rows (n, length) that no earlier row equals."""
-    words = np.zeros((len(rows), -(-rows.shape[1] * rows.itemsize // 8)), dtype=np.uint64)
-    words.view(rows.dtype)[:, : rows.shape[1]] = rows  # (n, length) -> (n, bytes / 8)
-    hashes = _hash_rows(words)
-    order = np.argsort(hashes)
-    same_hash = hashes[order[1:]] == hashes[order[:-1]]
-    same_row = (words[order[1:]] == words[order[:-1]]).all(axis=1)
-    if (same_hash & ~same_row).any():  # two names of one hash, about once in 10^19 pairs: sort the names
-        order = np.lexsort(words.T)
-        same_row = (words[order[1:]] == words[order[:-1]]).all(axis=1)
-    groups = np.flatnonzero(np.concatenate([[True], ~same_row]))
-    return np.minimum.reduceat(order, groups)
-
-
-def _hash_rows(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A number for each row (n, words); of one word, no two rows share theirs."""
-    hashes = np.zeros(len(words), dtype=np.uint64)
-    for word in words.T:
-        hashes = (hashes ^ word) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: one to one
-        hashes ^= hashes >> np.uint64(32)
-    return hashes
+def name_places(stream: Stream) -> tuple[Places, Places]:
+    """The place where each name of a stream begins, and its length in characters; both (names,)."""
+    dtype = np.int32 if len(stream) < 1 << 31 else np.int64
+    ends = np.flatnonzero(stream == BOUNDARY).astype(dtype)
+    starts = np.concatenate([ends[:1] * 0, ends[:-1] + 1])
+    return starts, ends - starts
 
 
 def take_names(stream: Stream, starts: Places, lengths: Places, at_once: int = 1 << 18) -> Stream:

@@ -11,21 +11,18 @@ import numpy as np
 from filelock import FileLock
 
 from makemore_pl.data.corpus import SPLITS, Corpus, build_corpus
-from makemore_pl.data.lists import NameList, cache_dir
-from makemore_pl.memory import require_memory
+from makemore_pl.data.lists import NameList
+from makemore_pl.data.makemore_list import cache_dir
 from makemore_pl.vocabulary import Vocabulary
 
 CACHED_FROM = 1 << 22
 """Lists of at least so many bytes are cached; smaller ones take less than a second to encode."""
-BYTES_PER_BYTE = 30
-"""Most memory taken while a list is encoded, for each of its bytes: that of very short names."""
-CHECKED_AT_ONCE = 1 << 20
 FORMAT = 2
-"""Raised whenever the same list would give other streams."""
+"""Increased whenever the same list would give other streams."""
 
 
 def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
-    """The corpus of a list: from the cache, or built, and cached if it is large.
+    """Read the corpus of a list from the cache, or build it, and cache it if the list is large.
 
     One process builds it; others that want it, the ranks of one training say, wait and share its memory.
 
@@ -36,38 +33,32 @@ def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
 
     Raises:
         DataError: as `build_corpus`.
-        MemoryLimitError: to build it would take too much.
     """
 
-    size = names.file.stat().st_size
-
     def build() -> Corpus:
-        require_memory(
-            BYTES_PER_BYTE * size, f"{names.file}: {size:,} bytes × {BYTES_PER_BYTE} as streams of ids"
-        )
         return build_corpus(names.blocks(), dedupe=dedupe, seed=seed, source=str(names.file))
 
-    if size < CACHED_FROM:
+    if names.file.stat().st_size < CACHED_FROM:
         return build()
     key = hashlib.sha256(f"{FORMAT} {names.sha256} {dedupe} {seed}".encode()).hexdigest()[:32]
-    folder = cache_dir() / "corpora" / key
     try:
+        folder = cache_dir() / "corpora" / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_suffix(".lock"))
         lock.acquire()
-    except OSError:  # no cache can be written here, in a read-only home say
+    except OSError:  # no cache, or one that cannot be written: in a container, say
         return build()
     with lock:
         if (cached := _load(folder)) is not None:
             return cached
         corpus = build()
-        with contextlib.suppress(OSError):  # no place for it: it is used as it is
+        with contextlib.suppress(OSError):  # the disk is full, say: the corpus is used from memory
             _save(corpus, folder)
         return _load(folder) or corpus
 
 
 def _save(corpus: Corpus, folder: Path) -> None:
-    """Write beside and rename, so that the folder is whole or not there. The lock must be held."""
+    """Write beside and rename, so that the folder is complete or absent. The lock must be held."""
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)  # of a killed process
     try:
@@ -103,7 +94,5 @@ def _checksum(corpus: Corpus) -> int:
     """CRC-32 of all of it, in a fraction of the time that the list's own hash takes."""
     checksum = zlib.crc32(f"{corpus.longest_name} {corpus.vocabulary.characters}".encode())
     for split in SPLITS:
-        stream = corpus.streams[split]
-        for start in range(0, len(stream), CHECKED_AT_ONCE):
-            checksum = zlib.crc32(stream[start : start + CHECKED_AT_ONCE].data, checksum)
+        checksum = zlib.crc32(corpus.streams[split].data, checksum)
     return checksum

@@ -33,7 +33,8 @@ class NamesDataModule(L.LightningDataModule):
 
     Attributes:
         epoch_end, batches_per_pass: see `TrainingLoader`.
-        shuffle: give each pass an order of its own. `makemore fit` sets these three.
+        epoch_length: from a position to the length of all epochs to come, if they have one.
+        shuffle: give each pass an order of its own. `makemore fit` sets these four.
 
     Raises:
         DataError: the list cannot be read or has too few names, or a size is below 1.
@@ -66,6 +67,7 @@ class NamesDataModule(L.LightningDataModule):
         if characters:
             self.corpus = self.corpus.with_vocabulary(Vocabulary(characters))
         self.epoch_end: Callable[[int], int] | None = None
+        self.epoch_length: Callable[[int], int | None] | None = None
         self.batches_per_pass: int | None = None
         self.shuffle = True
         self._training_pass: BatchLoader | None = None
@@ -104,7 +106,8 @@ class NamesDataModule(L.LightningDataModule):
         if self.trainer and getattr(self.trainer, "overfit_batches", 0) > 0:
             return loader  # its first batches, the same in each epoch
         loader.seed = self._order_seed if self.shuffle else None
-        return TrainingLoader(loader, self.position, self.batches_per_pass, self.epoch_end)
+        length = self.epoch_length(self.position) if self.epoch_length else None
+        return TrainingLoader(loader, self.position, self.batches_per_pass, self.epoch_end, length)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("dev", self.eval_batch_size)

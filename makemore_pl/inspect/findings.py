@@ -1,157 +1,132 @@
-"""What is unhealthy in a network's figures, in words, and from where on.
+"""Findings: what is unhealthy in a network's figures, in words, with the limits and their sources.
 
 Sources: "the lectures" are Andrej Karpathy's makemore lectures, part 3: activations, gradients, BatchNorm.
+What they call healthy is a guide for the first thousand steps of plain SGD; a limit here is what no good run
+has passed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from makemore_pl.inspect.measures import DEAD, SATURATED
-from makemore_pl.inspect.records import Record
+from makemore_pl.inspect.step_table import StepRow
 
 MAX_SATURATED_AT_START = 0.35
 """Share of a Tanh layer's outputs with |t| > 0.97 that is too large before training. The lectures find 0.20
 in the first layer at the recommended gain of 5/3, which they accept, and 0.48 at a gain of 3, which they do
-not. That units which begin saturated learn slowly is in Glorot & Bengio 2010, §3. Only at the start: a
-network that has learned to be sure saturates more; this project's own recipes end between 0.25 and 0.5."""
+not. That units which begin saturated learn slowly is in Glorot & Bengio 2010, §3."""
 MAX_SATURATED = 0.75
-"""The same in training and at its end, where it is a matter of degree: those recipes stay well below."""
+"""The same in training and at its end, where it is a matter of degree: a network that has learned to be sure
+saturates. This project's own recipes end between 0.25 and 0.53, and reach their lowest dev NLL there."""
 MIN_SPREAD_AT_START = 0.1
 """Standard deviation of the last Tanh layer's outputs, over the first's, that is too small before training:
 activations fade from layer to layer, and gradients on the way back (Glorot & Bengio 2010, §4.2; He et al.
 2015, §2.2). After five layers without BatchNorm the lectures have 0.5 at a gain of 1, and 0.05 at a gain of
 0.5."""
 UPDATE_GUIDE = -3.0
-"""log10 of the update-to-data ratio to be near (the lectures; before them the notes of Stanford's course
-CS231n, "Neural Networks Part 3", on the ratio of weights to updates)."""
+"""log10 of the update-to-data ratio to be near with plain SGD (the lectures; before them the notes of
+Stanford's course CS231n, "Neural Networks Part 3", on the ratio of weights to updates)."""
 LOWEST_UPDATE, HIGHEST_UPDATE = -4.5, -1.0
-"""log10 of the ratios beyond which it is far from the guide. The lectures find 10^-5 far too slow and call
-10^-1.5 a little fast; AdamW at this project's learning rates does well between 10^-2 and 10^-1.5."""
+"""log10 of the ratios beyond which the rate is wrong for any optimiser. The lectures find 10^-5 far too slow.
+Adam's step is about the learning rate, however small the gradient (Kingma & Ba 2015, §2.1): at the default
+0.04, beside weights of 0.3 to 1, that is 10^-1.6 to 10^-1, and the recipes do best there, as the rate falls
+to zero afterwards."""
 SETTLING_STEPS = 100
 """First steps, in which ratios are not judged: weights that start small are enlarged first of all."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is unhealthy.
-
-    Attributes:
-        part: the layer or weight matrix.
-        text: what is wrong with it, and what helps.
-    """
-
-    part: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.part}: {self.text}"
-
-
-def findings_at_start(record: Record) -> list[Finding]:
-    """What is wrong with the initialisation: units that begin saturated, activations that fade."""
-    found = []
-    for layer, share in _by_part(record, "saturated").items():
-        if share > MAX_SATURATED_AT_START:
+def findings_at_start(row: StepRow) -> list[str]:
+    """List what is wrong with the initialisation: units that start saturated, activations that fade."""
+    saturated = _by_part(row, "saturated")
+    found = [
+        f"{layer}: {share:.0%} of its outputs start saturated (|t| > {SATURATED}), where next to no gradient "
+        "passes: start with smaller weights (model.init kaiming), or use BatchNorm"
+        for layer, share in saturated.items()
+        if share > MAX_SATURATED_AT_START
+    ]
+    if saturated:
+        first_layer, *_, last_layer = [*saturated, *saturated]
+        first, last = (row.figures[f"{layer}/std"] for layer in (first_layer, last_layer))
+        if last < MIN_SPREAD_AT_START * first:
             found.append(
-                Finding(
-                    layer,
-                    f"{share:.0%} of its outputs start saturated (|t| > {SATURATED}), where next to no "
-                    "gradient passes: start with smaller weights (model.init kaiming), or use BatchNorm",
-                )
+                f"{last_layer}: its outputs start with a standard deviation of {last:.2g}, {first_layer}'s "
+                f"with {first:.2g}: activations fade on the way; a larger model.hidden_gain, or BatchNorm, "
+                "keeps them up"
             )
-    tanhs = list(_by_part(record, "saturated"))
-    first, last = (record.scalars[f"{tanhs[i]}/std"] for i in (0, -1)) if tanhs else (1.0, 1.0)
-    if last < MIN_SPREAD_AT_START * first:
-        found.append(
-            Finding(
-                tanhs[-1],
-                f"its outputs start with a standard deviation of {last:.2g}, {tanhs[0]}'s with {first:.2g}: "
-                "activations fade on the way; a larger model.hidden_gain, or BatchNorm, keeps them up",
-            )
-        )
     return found
 
 
-def findings_over_run(records: Sequence[Record]) -> list[Finding]:
-    """What went wrong: saturation, dead units, weights that never move, updates far too small or large."""
-    if not records:
-        return []
-    found = []
-    late = records[len(records) // 2 :]
-    for layer in _by_part(records[-1], "saturated"):
-        found += saturated_in_training(layer, _median(late, f"{layer}/saturated"))
-    for layer in _by_part(records[-1], "dead"):
-        found += dead_units(layer, _median(late, f"{layer}/dead"))
-    for weight in _by_part(records[-1], "gradient_std"):
-        if not weight.endswith(".weight"):
-            continue
-        if all(_has_no_gradient(record, weight) for record in records):
-            found.append(
-                Finding(weight, "never gets a gradient, so that it stays what it is: start from another init")
+def findings_over_run(rows: Sequence[StepRow]) -> list[str]:
+    """List what went wrong: saturation, dead units, weights that never move, updates too small or large."""
+    return list(_findings_over_run(rows)) if rows else []
+
+
+def within_limits(rows: Sequence[StepRow]) -> str:
+    """Say how far from its limits a run without findings has stayed, in the figures that they are for."""
+    if not rows:
+        return ""
+    saturated = max(_late(rows, "saturated").values(), default=0.0)
+    said = f"at most {saturated:.0%} of a layer saturated (limit {MAX_SATURATED:.0%}), no dead unit"
+    if updates := _settled_updates(rows):
+        low, high = min(updates.values()), max(updates.values())
+        said += (
+            f", updates of 10^{low:.1f} to 10^{high:.1f} of the weights (limits 10^{LOWEST_UPDATE:g} and "
+            f"10^{HIGHEST_UPDATE:g}; near 10^{UPDATE_GUIDE:g} is the guide for plain SGD, AdamW's are larger)"
+        )
+    return said
+
+
+def _findings_over_run(rows: Sequence[StepRow]) -> Iterator[str]:
+    for layer, share in _late(rows, "saturated").items():
+        if share > MAX_SATURATED:
+            yield (
+                f"{layer}: {share:.0%} of its outputs are saturated (|t| > {SATURATED}), so that it hardly "
+                "learns: start with smaller weights, lower the learning rate, or use BatchNorm"
             )
+    for layer, share in _late(rows, "dead").items():
+        if share > 0:
+            yield (
+                f"{layer}: {share:.1%} of its units are dead (|t| > {DEAD} on every example of a batch), so "
+                "that nothing can move them: a lower learning rate or smaller first weights keep units alive"
+            )
+    ratios = _settled_updates(rows)
+    for weight in _by_part(rows[-1], "gradient_to_data"):
+        gradients = (f"{weight}/gradient_mean", f"{weight}/gradient_std")
+        if not any(row.figures.get(name) for row in rows for name in gradients):
+            yield f"{weight}: gets no gradient, so that it stays what it is: start from another init"
             continue
-        ratios = [
-            record.scalars[name]
-            for record in records
-            if record.step >= SETTLING_STEPS and (name := f"{weight}/log10_update_to_data") in record.scalars
-        ]
-        if ratios:
-            found += _far_from_guide(weight, float(np.median(ratios)))
-    return found
+        ratio = ratios.get(weight, math.nan)
+        if ratio < LOWEST_UPDATE or ratio > HIGHEST_UPDATE:
+            side, rate = ("below", "low") if ratio < UPDATE_GUIDE else ("above", "high")
+            yield (
+                f"{weight}: a step changes it by 10^{ratio:.1f} of its size (median), far {side} the usual "
+                f"10^{UPDATE_GUIDE:.0f}: the learning rate is too {rate}"
+            )
 
 
-def saturated_in_training(layer: str, share: float) -> list[Finding]:
-    """A Tanh layer of which this share of outputs is saturated, though it has trained."""
-    if share <= MAX_SATURATED:
-        return []
-    return [
-        Finding(
-            layer,
-            f"{share:.0%} of its outputs are saturated (|t| > {SATURATED}), so that it hardly learns: start "
-            "with smaller weights, lower the learning rate, or use BatchNorm",
-        )
-    ]
+def _late(rows: Sequence[StepRow], figure: str) -> dict[str, float]:
+    """Median of a figure over the second half of the rows, by layer."""
+    return _medians(rows[len(rows) // 2 :], figure)
 
 
-def dead_units(layer: str, share: float) -> list[Finding]:
-    """A Tanh layer of which this share of units is dead."""
-    if share == 0:
-        return []
-    return [
-        Finding(
-            layer,
-            f"{share:.1%} of its units are dead (|t| > {DEAD} on every example of a batch), so that nothing "
-            "can move them: a lower learning rate or smaller first weights keep units alive",
-        )
-    ]
+def _settled_updates(rows: Sequence[StepRow]) -> dict[str, float]:
+    """Median of log10 of the update-to-data ratio after the first steps, by weight matrix."""
+    return _medians([row for row in rows if row.step >= SETTLING_STEPS], "log10_update_to_data")
 
 
-def _median(records: Sequence[Record], name: str) -> float:
-    return float(np.median([record.scalars[name] for record in records if name in record.scalars]))
+def _medians(rows: Sequence[StepRow], figure: str) -> dict[str, float]:
+    """Median of a figure where it was measured, by part."""
+    values = defaultdict[str, list[float]](list)
+    for row in rows:
+        for part, value in _by_part(row, figure).items():
+            values[part].append(value)
+    return {part: float(np.median(some)) for part, some in values.items()}
 
 
-def _far_from_guide(weight: str, ratio: float) -> list[Finding]:
-    if LOWEST_UPDATE <= ratio <= HIGHEST_UPDATE:
-        return []
-    slow = ratio < UPDATE_GUIDE
-    return [
-        Finding(
-            weight,
-            f"a step changes it by 10^{ratio:.1f} of its size (median), far {'below' if slow else 'above'} "
-            f"the usual 10^{UPDATE_GUIDE:.0f}: the learning rate is too {'low' if slow else 'high'}",
-        )
-    ]
-
-
-def _has_no_gradient(record: Record, weight: str) -> bool:
-    return not any(record.scalars.get(f"{weight}/gradient_{figure}") for figure in ("mean", "std"))
-
-
-def _by_part(record: Record, figure: str) -> dict[str, float]:
+def _by_part(row: StepRow, figure: str) -> dict[str, float]:
     """One figure of all the layers or weights that have it."""
     ending = f"/{figure}"
-    return {
-        name.removesuffix(ending): value for name, value in record.scalars.items() if name.endswith(ending)
-    }
+    return {name.removesuffix(ending): value for name, value in row.figures.items() if name.endswith(ending)}

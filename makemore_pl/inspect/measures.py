@@ -1,15 +1,17 @@
-"""What is measured of one training step: figures of each layer's output and of each weight matrix.
+"""Measures of one training step: figures of each layer's output and of each weight matrix.
 
 The figures are those of the makemore lectures' part on activations, gradients and BatchNorm.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from makemore_pl.inspect.step_table import StepRow
 
 SATURATED = 0.97
 """|tanh| above which a unit counts as saturated; its slope there is below 0.06. The lectures' value."""
@@ -27,9 +29,15 @@ class Histogram:
     counts: NDArray[np.float64]
     edges: NDArray[np.float64]
 
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """Float64 (bins,), whose integral is 1; zeros where nothing was counted."""
+        density: NDArray[np.float64] = self.counts / max(1.0, self.counts.sum()) / np.diff(self.edges)
+        return density
+
     @classmethod
     def of(cls, values: Tensor, bounds: tuple[float, float] | None = None) -> "Histogram":
-        """Of all finite values, over their own range or the given bounds."""
+        """Count all finite values, over their own range or the given bounds."""
         low, high = (limit.item() for limit in torch.aminmax(values))
         if not (math.isfinite(low) and math.isfinite(high)):
             values = values[torch.isfinite(values)]
@@ -43,145 +51,68 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class LayerFigures:
-    """A layer's output on one batch, and the loss's gradient with respect to it.
-
-    Attributes:
-        name: the layer's, `linear_1`.
-        kind: linear, norm or tanh.
-        mean, std: of the output.
-        gradient_mean, gradient_std: of its gradient.
-    """
-
-    name: str
-    kind: str
-    mean: float
-    std: float
-    gradient_mean: float
-    gradient_std: float
-
-    @classmethod
-    def of(cls, name: str, kind: str, output: Tensor, gradient: Tensor) -> "LayerFigures":
-        """Measure float32 (B, width) tensors."""
-        moments = (*_mean_and_std(output), *_mean_and_std(gradient))
-        return (
-            TanhFigures.of_tanh(name, moments, output, gradient)
-            if kind == "tanh"
-            else cls(name, kind, *moments)
-        )
-
-    def scalars(self) -> dict[str, float]:
-        """The figures that are numbers, by name."""
-        names = ("mean", "std", "gradient_mean", "gradient_std")
-        return {f"{self.name}/{name}": getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True)
-class TanhFigures(LayerFigures):
-    """A Tanh layer's.
-
-    Attributes:
-        outputs, gradients: histograms.
-        saturated: share of outputs with |t| > SATURATED.
-        dead: share of units with |t| > DEAD on every example of the batch.
-        at_ends: which outputs have |t| > DEAD, bool (up to MAP_EXAMPLES, H).
-    """
-
-    outputs: Histogram
-    gradients: Histogram
-    saturated: float
-    dead: float
-    at_ends: NDArray[np.bool_]
-
-    @classmethod
-    def of_tanh(
-        cls, name: str, moments: tuple[float, float, float, float], output: Tensor, gradient: Tensor
-    ) -> "TanhFigures":
-        at_ends = output.abs() > DEAD  # (B, H)
-        return cls(
-            name,
-            "tanh",
-            *moments,
-            Histogram.of(output, (-1, 1)),
-            Histogram.of(gradient),
-            (output.abs() > SATURATED).float().mean().item(),
-            at_ends.all(dim=0).float().mean().item(),
-            at_ends[:MAP_EXAMPLES].numpy(),
-        )
-
-    def scalars(self) -> dict[str, float]:
-        shares = {f"{self.name}/saturated": self.saturated, f"{self.name}/dead": self.dead}
-        return super().scalars() | shares
-
-
-@dataclass(frozen=True)
-class WeightFigures:
-    """A weight matrix at one step.
-
-    Attributes:
-        name: `linear_1.weight`.
-        shape: as PyTorch keeps it.
-        gradient_mean, gradient_std: of its gradient, before clipping.
-        gradient_to_data: standard deviation of the gradient over that of the weights.
-        log10_update_to_data: log10 of the standard deviation of what the optimiser's step changed, over that
-            of the weights before it. What has changed is measured, so that it holds for every optimiser, with
-            clipping and weight decay. NaN where there was no step or nothing changed.
-        gradients: histogram of the gradient.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    gradient_mean: float
-    gradient_std: float
-    gradient_to_data: float
-    log10_update_to_data: float
-    gradients: Histogram
-
-    @classmethod
-    def of(cls, name: str, weight: Tensor, gradient: Tensor, update: Tensor) -> "WeightFigures":
-        """Measure float32 tensors of one shape."""
-        gradient_mean, gradient_std = _mean_and_std(gradient)
-        weight_std, update_std = _mean_and_std(weight)[1], _mean_and_std(update)[1]
-        return cls(
-            name,
-            tuple(weight.shape),
-            gradient_mean,
-            gradient_std,
-            gradient_std / weight_std if weight_std else math.nan,
-            math.log10(update_std / weight_std) if update_std and weight_std else math.nan,
-            Histogram.of(gradient),
-        )
-
-    def scalars(self) -> dict[str, float]:
-        """The figures that are numbers, by name."""
-        names = ("gradient_mean", "gradient_std", "gradient_to_data", "log10_update_to_data")
-        return {f"{self.name}/{name}": getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True)
 class Snapshot:
-    """All figures of one training step.
+    """All that was measured of one training step, by names like `tanh_1/saturated`.
 
     Attributes:
         step: optimiser steps before it.
-        layers: in the order of the forward pass.
-        weights: likewise.
+        figures: numbers, in the order of the forward pass, weight matrices last; NaN where there is none. Of
+            a layer: mean, std, gradient_mean, gradient_std; of a Tanh layer also saturated (share of outputs
+            with |t| > SATURATED) and dead (share of units with |t| > DEAD on every example). Of a weight
+            matrix: gradient_mean and gradient_std before clipping, gradient_to_data, log10_update_to_data.
+        histograms: `tanh_1/output` and `tanh_1/output_gradient`, and `linear_1.weight/gradient`.
+        at_ends: by Tanh layer, which outputs have |t| > DEAD, bool (up to MAP_EXAMPLES, H).
+        shapes: by weight matrix, as PyTorch keeps it.
     """
 
     step: int
-    layers: list[LayerFigures]
-    weights: list[WeightFigures]
+    figures: dict[str, float] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    at_ends: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
-    def tanhs(self) -> list[TanhFigures]:
-        return [layer for layer in self.layers if isinstance(layer, TanhFigures)]
+    def row(self) -> StepRow:
+        """The figures that are numbers."""
+        return StepRow(self.step, {k: v for k, v in self.figures.items() if not math.isnan(v)})
 
-    def scalars(self) -> dict[str, float]:
-        """Every figure that is a number, by names like `tanh_1/saturated`."""
-        parts: list[LayerFigures | WeightFigures] = [*self.layers, *self.weights]
-        return {name: value for part in parts for name, value in part.scalars().items()}
+    def of(self, part: str, figure: str) -> float:
+        """One figure of a layer or weight matrix."""
+        return self.figures[f"{part}/{figure}"]
+
+    def add_layer(self, name: str, output: Tensor, gradient: Tensor, is_tanh: bool) -> None:
+        """Measure a layer's output and the loss's gradient with respect to it, float32 (B, width) both."""
+        self._add(name, _mean_and_std(output) | _mean_and_std(gradient, "gradient_"))
+        if is_tanh:
+            at_ends = output.abs() > DEAD  # (B, H)
+            saturated = (output.abs() > SATURATED).float().mean().item()
+            self._add(name, {"saturated": saturated, "dead": at_ends.all(dim=0).float().mean().item()})
+            self.histograms[f"{name}/output"] = Histogram.of(output, (-1, 1))
+            self.histograms[f"{name}/output_gradient"] = Histogram.of(gradient)
+            self.at_ends[name] = at_ends[:MAP_EXAMPLES].numpy()
+
+    def add_weight(self, name: str, weight: Tensor, gradient: Tensor, update: Tensor) -> None:
+        """Measure a weight matrix, float32 tensors of one shape: before the step, gradient, what changed.
+
+        Ratios are those of standard deviations. The update is what has changed, not the gradient times a
+        rate, so that the ratio holds for every optimiser, with clipping and weight decay.
+        """
+        moments = _mean_and_std(gradient, "gradient_")
+        weight_std, update_std = _mean_and_std(weight)["std"], _mean_and_std(update)["std"]
+        ratios = {
+            "gradient_to_data": moments["gradient_std"] / weight_std if weight_std else math.nan,
+            "log10_update_to_data": math.log10(update_std / weight_std)
+            if update_std and weight_std
+            else math.nan,
+        }
+        self._add(name, moments | ratios)
+        self.histograms[f"{name}/gradient"] = Histogram.of(gradient)
+        self.shapes[name] = tuple(weight.shape)
+
+    def _add(self, part: str, figures: dict[str, float]) -> None:
+        self.figures.update({f"{part}/{name}": value for name, value in figures.items()})
 
 
-def _mean_and_std(values: Tensor) -> tuple[float, float]:
+def _mean_and_std(values: Tensor, prefix: str = "") -> dict[str, float]:
     std, mean = torch.std_mean(values, correction=0)
-    return mean.item(), std.item()
+    return {f"{prefix}mean": mean.item(), f"{prefix}std": std.item()}

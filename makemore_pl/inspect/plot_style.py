@@ -1,11 +1,13 @@
-"""How this project's pictures look: one palette, panels, axes, numbers and legends."""
+"""The style of this project's plots: one palette, panels, axes, numbers and legends."""
 
 import io
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from makemore_pl.files import write_output
 
@@ -21,6 +23,8 @@ WIDE, NARROW = 7.2, 3.6
 """Width of a picture on a page, and of one for a telephone, in inches."""
 LINE, LEGEND_OFFSET = 0.19, 0.48
 """Height of one line of a legend, and from the axis down to the first, in inches."""
+FONT_SIZE = 8.5
+"""Points, of the smallest text: at least 8 on A4, whose column is a little narrower than `WIDE`."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -47,15 +51,15 @@ def style(width: float = WIDE) -> AbstractContextManager[None]:
             "axes.titlecolor": INK,
             "axes.titlelocation": "left",
             "axes.titlesize": 9.5,
-            "font.size": 8.5,
+            "font.size": FONT_SIZE,
             "grid.color": RULE,
             "legend.frameon": False,
             "legend.labelcolor": INK,
             "text.color": INK,
             "xtick.color": MUTED,
-            "xtick.labelsize": 8,
             "ytick.color": MUTED,
-            "ytick.labelsize": 8,
+            "xtick.labelsize": FONT_SIZE,
+            "ytick.labelsize": FONT_SIZE,
             "xtick.major.size": 0,
             "ytick.major.size": 0,
             "xtick.minor.size": 0,
@@ -76,8 +80,9 @@ def panels_of(n: int, height: float, stacked: bool = False) -> tuple["Figure", l
 
     if _is_narrow() and not stacked:
         stacked, height = True, n * height
+    figure = Figure(layout="constrained")
+    figure.set_figheight(height)
     rows, columns = (n, 1) if stacked else (1, n)
-    figure = Figure(figsize=(_width(), height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
@@ -92,14 +97,20 @@ def save_png(figure: "Figure", file: Path) -> None:
     write_output(file, content.getvalue())
 
 
-def _width() -> float:
+def _is_narrow() -> bool:
     from matplotlib import rcParams
 
-    return float(rcParams["figure.figsize"][0])
+    return bool(rcParams["figure.figsize"][0] < WIDE)
 
 
-def _is_narrow() -> bool:
-    return _width() < WIDE
+def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean over the `window` values around each one, over fewer at the ends; float64 (n,) -> (n,)."""
+    window = min(window, len(values))
+    if window < 2:
+        return values
+    sums, counts = (np.convolve(x, np.ones(window), "same") for x in (values, np.ones_like(values)))
+    means: NDArray[np.float64] = sums / counts
+    return means
 
 
 def step_axis(axes: "Axes") -> None:
@@ -108,14 +119,16 @@ def step_axis(axes: "Axes") -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def log_axis(axes: "Axes", values: Sequence[float]) -> None:
-    """The vertical axis is logarithmic, with a margin around these values and ticks that suit their range."""
+def log_axis(axes: "Axes", margin: float = 1.6) -> None:
+    """Make the vertical axis logarithmic, with a margin around the lines drawn, and ticks for their range."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
-    positive = [value for value in values if value > 0] or [1.0]
-    axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)
-    decades = math.log10(max(positive) / min(positive))
+    values = np.concatenate([[], *(np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines)])
+    drawable = np.isfinite(values) & (values > 0)
+    positive = values[drawable] if drawable.any() else np.ones(1)
+    axes.set_ylim(positive.min() / margin, positive.max() * margin)
+    decades = math.log10(positive.max() / positive.min())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,)))
     # Over less than a decade Matplotlib puts ticks between the locator's: 1.5, 2, 2.5.
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific(value, 2)))
@@ -124,7 +137,7 @@ def log_axis(axes: "Axes", values: Sequence[float]) -> None:
 
 def scientific(value: float, digits: int = 1) -> str:
     """A number as print has it, to so many decimals: 0.02 or 30 as they are, else 8.4×10⁻⁵ or 10⁻⁵."""
-    if value == 0 or 0.01 <= abs(value) < 1000:
+    if value == 0 or 0.01 <= abs(value) < 1000 or not math.isfinite(value):
         return f"{value:.{digits + 1}g}".replace("-", "−")
     mantissa, exponent = f"{value:.{digits}e}".split("e")
     power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
@@ -132,9 +145,11 @@ def scientific(value: float, digits: int = 1) -> str:
 
 
 def legend_below(axes: "Axes", columns: int = 1) -> None:
-    """A legend under the axis label, whatever the axes' height; of at most 2 columns where it is narrow."""
+    """Put a legend, if there is anything to name, under the axis label; narrow, of at most 2 columns."""
     from matplotlib.transforms import ScaledTranslation
 
+    if not axes.get_legend_handles_labels()[1]:
+        return
     assert axes.figure is not None
     below = axes.transAxes + ScaledTranslation(0, -LEGEND_OFFSET, axes.figure.dpi_scale_trans)
     axes.legend(

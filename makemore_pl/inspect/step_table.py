@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,15 +29,13 @@ class StepTable:
     Args:
         file: the CSV file.
         first_step: the step that training starts or resumes at. At 0 an earlier file is replaced unread.
-        sort_columns: keep the columns in alphabetical order, not in the order in which they first appear.
 
     Raises:
         RequestError: the file to resume is damaged.
     """
 
-    def __init__(self, file: Path, first_step: int = 0, sort_columns: bool = False) -> None:
+    def __init__(self, file: Path, first_step: int = 0) -> None:
         self.file = file
-        self._sort = sort_columns
         self._columns, rows = _read(file) if first_step else ([STEP], [])
         self._kept: list[dict[str, str]] | None = [row for row in rows if int(row[STEP]) < first_step]
 
@@ -52,8 +51,6 @@ class StepTable:
         if new or self._kept is not None:
             rows = _read(self.file)[1] if self._kept is None else self._kept
             self._columns += new
-            if self._sort:
-                self._columns.sort()
             header = dict(zip(self._columns, self._columns, strict=True))
             write_whole(self.file, self._lines([header, *rows, row]).encode())
             self._kept = None
@@ -73,30 +70,29 @@ def read_steps(file: Path) -> list[StepRow]:
     Raises:
         RequestError: it is not such a table.
     """
-    try:
+    with _damage_named(file):
         return [
             StepRow(int(row.pop(STEP)), {name: float(value) for name, value in row.items() if value})
             for row in _read(file)[1]
         ]
-    except ValueError as error:
-        raise _damaged(file, error) from error
 
 
 def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows as text."""
-    try:
+    with _damage_named(file):
         reader = csv.DictReader(whole_lines(file), strict=True)
         rows = list(reader)
         for row in rows:
             int(row[STEP])
             if None in row:
                 raise ValueError("a row too long")
+        return list(reader.fieldnames or [STEP]), rows
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise _damaged(file, error) from error
-    return list(reader.fieldnames or [STEP]), rows
-
-
-def _damaged(file: Path, error: Exception) -> RequestError:
-    return RequestError(
-        f"{file}: damaged ({type(error).__name__}: {str(error)[:80]}); move it away to resume without it"
-    )
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise RequestError(f"{file}: damaged ({reason}); move it away to resume without it") from error

@@ -1,7 +1,7 @@
-"""How the weights start: the ladder of the makemore lectures, drawn in the lectures' order and layout.
+"""Initial weights: the ladder of the makemore lectures, drawn in the lectures' order and layout.
 
-With a generator of the lectures' seed the same numbers come out: the embedding, then each layer's weight
-as a (fan_in, fan_out) matrix and its bias, all from `torch.randn`.
+A generator with the lectures' seed gives the lectures' numbers: the embedding, then each layer's weight as a
+(fan_in, fan_out) matrix and its bias, all from `torch.randn`.
 """
 
 import math

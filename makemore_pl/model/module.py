@@ -150,7 +150,9 @@ class LitBatchNormMLP(L.LightningModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         batch = as_batch(batch)
-        log_probs = self.net(batch.contexts).log_softmax(dim=1)  # (B, V)
+        logits = self.net(batch.contexts)  # (B, T) -> (B, V)
+        # At least float32, whatever precision the network computes in.
+        log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)
         loss = batch.nll(log_probs) / batch.mean_weight
         if self.label_smoothing:
             uniform = -(log_probs.mean(dim=1)[batch.rows] * batch.weights).sum() / batch.mean_weight
@@ -193,8 +195,11 @@ class LitBatchNormMLP(L.LightningModule):
             {"params": matrices, "weight_decay": self.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        # Fused: one kernel for all parameters, on the CPU as on the GPU.
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
+        # Fused: one kernel for all parameters, on the CPU as on the GPU. In mixed precision it would scale
+        # gradients itself, after they have been clipped.
+        clipped = bool(self.trainer.gradient_clip_val) and "mixed" in self.trainer.precision
+        eps = max(1e-8, torch.finfo(matrices[0].dtype).smallest_normal)  # not 0 in float16, either
+        optimizer = torch.optim.AdamW(groups, self.lr, self.betas, eps=eps, fused=not clipped)
         # Not OneCycleLR: its length is part of its state, so that a run could not be resumed for longer.
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: one_cycle(step / total_steps, self.warmup)

@@ -12,9 +12,6 @@ from makemore_pl.errors import RequestError
 from makemore_pl.memory import require_memory
 from makemore_pl.model.initialisation import Scheme, initialise
 
-LAYER_BYTES = 16 << 10
-"""What a hidden layer takes besides its weights: some Python objects."""
-
 
 class BatchNormMLP(nn.Module):
     """Next-character logits from the last T characters (Bengio et al. 2003, with BatchNorm).
@@ -41,7 +38,7 @@ class BatchNormMLP(nn.Module):
 
     Raises:
         RequestError: a size, share or seed out of its range.
-        MemoryLimitError: sizes that make more weights than there is memory for.
+        MemoryLimitError: more weights than there is memory for.
     """
 
     def __init__(
@@ -61,27 +58,26 @@ class BatchNormMLP(nn.Module):
         init_seed: int | None = None,
     ) -> None:
         super().__init__()
-        for name, size in (
-            ("vocab_size", vocab_size),
-            ("block_size", block_size),
-            ("n_embd", n_embd),
-            ("n_hidden", n_hidden),
-            ("n_layers", n_layers),
-        ):
-            if size < 1:
+        self.vocab_size = vocab_size
+        self.block_size = block_size
+        self.n_embd = n_embd
+        self.n_hidden = n_hidden
+        self.n_layers = n_layers
+        self.init: Scheme = init
+        self.hidden_gain = hidden_gain
+        self.output_gain = output_gain
+        for name in ("vocab_size", "block_size", "n_embd", "n_hidden", "n_layers"):
+            if (size := getattr(self, name)) < 1:
                 raise RequestError(f"model.{name} must be at least 1, not {size}")
-        _require_memory(vocab_size, block_size, n_embd, n_hidden, n_layers)
         if not 0 <= dropout < 1:
             raise RequestError(f"model.dropout must be at least 0 and below 1, not {dropout}")
         if not 0 < momentum <= 1:
             raise RequestError(f"model.momentum must be above 0 and at most 1, not {momentum}")
         if init_seed is not None and not -(1 << 63) <= init_seed < 1 << 64:
             raise RequestError(f"model.init_seed must fit 64 bits, not {init_seed}")
-        self.vocab_size = vocab_size
-        self.block_size = block_size
-        self.n_embd = n_embd
-        self.n_hidden = n_hidden
-        self.n_layers = n_layers
+        n_weights = (vocab_size + block_size * n_hidden) * n_embd
+        n_weights += ((n_layers - 1) * n_hidden + vocab_size) * n_hidden
+        require_memory(8 * n_weights, f"model: {n_weights:,} weights × 8 bytes")  # drawn, then copied
 
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         layers["embedding"] = nn.Embedding(vocab_size, n_embd)  # (B, T) -> (B, T, C)
@@ -99,18 +95,15 @@ class BatchNormMLP(nn.Module):
         if norm_output:
             layers["output_norm"] = nn.BatchNorm1d(vocab_size, momentum=momentum)
         self.layers = nn.Sequential(layers)
-        self.init: Scheme = init
-        self.hidden_gain = hidden_gain
-        self.output_gain = output_gain
         self.reset_parameters(None if init_seed is None else Generator().manual_seed(init_seed))
 
     def forward(self, context: Tensor) -> Tensor:
-        """context int64 (B, T) -> logits (B, V), in the dtype of the weights."""
+        """Compute logits (B, V), in the dtype of the weights, from contexts int64 (B, T)."""
         logits: Tensor = self.layers(context)
         return logits
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw all weights anew by the model's scheme; None: from PyTorch's global generator."""
+        """Draw all weights again by the model's scheme; None: from PyTorch's global generator."""
         initialise(
             self.layers,
             self.init,
@@ -121,7 +114,7 @@ class BatchNormMLP(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Trainable parameters. Running statistics are not among them."""
+        """Number of trainable parameters. Running statistics are not among them."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
@@ -134,13 +127,3 @@ def is_batch_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm1d]:
     if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
         return False  # the same attributes, but each example is normalised by itself
     return all(hasattr(module, name) for name in ("running_mean", "running_var", "num_features", "eps"))
-
-
-def _require_memory(v: int, t: int, c: int, h: int, n_layers: int) -> None:
-    """Estimate what the weights take, with the numbers that they are drawn from."""
-    n_weights = v * c + t * c * h + (n_layers - 1) * h * h + h * v
-    require_memory(
-        8 * n_weights + LAYER_BYTES * n_layers,
-        f"model: {v:,}×{c:,} + {t:,}×{c:,}×{h:,} + {n_layers - 1:,}×{h:,}×{h:,} + {h:,}×{v:,} "
-        f"= {n_weights:,} weights × 8 bytes + {n_layers:,} layers × {LAYER_BYTES:,} bytes",
-    )

@@ -1,60 +1,47 @@
-"""The page: everything gathered, drawn, and put into one HTML file."""
+"""The page of a report: everything gathered, drawn, and put into one HTML file."""
 
 import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from makemore_pl.errors import RequestError
 from makemore_pl.files import write_output
-from makemore_pl.inspect import diagnostic_plots as inside_pictures
-from makemore_pl.inspect.loss_curves import loss_curves, losses
-from makemore_pl.inspect.measures import Snapshot
+from makemore_pl.inspect.diagnostic_plots import diagnostic_plots
+from makemore_pl.inspect.findings import findings_at_start, findings_over_run, within_limits
+from makemore_pl.inspect.loss_curves import DEV, curve, has_losses, loss_curves
 from makemore_pl.inspect.plot_style import scientific
-from makemore_pl.report import likelihoods as figures
-from makemore_pl.report.sampled_names import make_up
-from makemore_pl.report.snapshot import SAMPLE, describe_health, look_inside
-from makemore_pl.report.sources import Material, gather
-from makemore_pl.report.svg import MOST_LABELS, Picture, embedding_picture, picture
-from makemore_pl.runtime.engines import open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from makemore_pl.report.characters import BOUNDARY_SIGN, embedding_map
+from makemore_pl.report.likelihoods import SAMPLE, continuations, look_inside, nll, nll_of_counting
+from makemore_pl.report.sampled_names import DRAWN, make_up
+from makemore_pl.report.sources import Material
+from makemore_pl.report.svg import MOST_LABELS, embedding_picture, picture
 
 REPORT_PAGE = "report.html"
 
 
-def write_report(
-    checkpoint: Path | str, output: Path | str | None = None, *, names: str | None = None, seed: int = 42
-) -> Path:
+def write_report(material: Material, output: Path | str | None = None, seed: int = 42) -> Path:
     """Write the page. It appears when it is complete.
 
     Args:
-        checkpoint: a checkpoint of `makemore fit`.
+        material: of the report.
         output: the file; by default `report.html` beside the checkpoint.
-        names: the training list, where it no longer lies where it lay in training.
-        seed: of the names that are made up.
+        seed: of the sampled names.
 
     Returns:
         The file.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read.
-        DataError: `names` cannot be read.
-        RequestError: `names` is another list, the seed is negative, or the file cannot be written.
+        RequestError: the seed is negative, or the file cannot be written.
     """
     if seed < 0:
         raise RequestError(f"report: the seed must be at least 0, not {seed}")
     if output is not None and Path(output).is_dir():
         raise RequestError(f"report: {output} is a folder; a file is needed")
-    material = gather(checkpoint, names)
     path = Path(output) if output is not None else material.checkpoint.path.parent / REPORT_PAGE
     write_output(path, render(material, seed).encode())
     return path
@@ -73,37 +60,44 @@ def render(material: Material, seed: int) -> str:
         exp=math.exp, log=math.log, scientific=scientific, percent=percent, setting=as_in_yaml
     )
     script, _, _ = environment.loader.get_source(environment, "batchnorm.js")  # type: ignore[union-attr]  # set above
-    made_up = make_up(material, seed)
+    made_up, share_new = make_up(material, seed)
     snapshot = look_inside(material)
-    curves = losses(material.metrics)
-    embedding = figures.embedding_map(material.model, material.vocabulary)
+    seen = material.diagnostics or ([snapshot.row] if snapshot is not None else [])
+    embedding = embedding_map(material.model, material.vocabulary)
+    following = continuations(material, [name.name for name in made_up])
     return environment.get_template("report.html").render(
-        title=material.checkpoint.data["list_name"],
         material=material,
         model=material.model,
         checkpoint=material.checkpoint,
         vocab_size=len(material.vocabulary),
-        scores={
-            split: figures.nll(material.model, *material.examples(split))
-            for split in (("dev", "test") if material.data is not None else ())
-        },
+        scores=material.data and {s: nll(material.model, *material.examples(s)) for s in ("dev", "test")},
+        counting=nll_of_counting(material),
         made_up=made_up,
-        losses=curves,
-        loss_picture=curves and picture("loss", "Loss over steps", lambda: loss_curves(curves)),
-        inside=_draw_inside(material, snapshot),
+        share_new=share_new,
+        longest_name=max(len(name.name) for name in made_up),
+        n_drawn=DRAWN,
+        lowest_dev=min(curve(material.metrics, DEV)[1], default=None),
+        loss_picture=has_losses(material.metrics)
+        and picture("loss", "loss over steps", lambda: loss_curves(material.metrics)),
+        inside={
+            name: picture(name, name.replace("_", " "), draw)
+            for name, draw in diagnostic_plots([snapshot] if snapshot else [], material.diagnostics).items()
+        },
         sample=min(SAMPLE, len(material.training_examples[1])) if material.training_examples else 0,
-        health=describe_health(material, snapshot),
+        findings=(findings_at_start(seen[0]) if seen and seen[0].step == 0 else []) + findings_over_run(seen),
+        healthy=within_limits(seen),
         embedding=embedding,
         embedding_picture=picture(
-            "embedding", "Map of the characters' embeddings", lambda: embedding_picture(embedding)
+            "embedding", "map of the characters' embeddings", lambda: embedding_picture(embedding)
         ),
+        boundary=BOUNDARY_SIGN,
         most_labels=MOST_LABELS,
-        continuations=figures.continuations(material, [name.name for name in made_up.shown]),
+        continuations=following,
+        most_likely=max(x for c in following for n in c.likeliest for x in (n.probability, n.share or 0)),
         settings={
             "network and training": material.checkpoint.model_arguments,
             "data": material.checkpoint.data_arguments,
         },
-        versions=_versions(material),
         ln2=math.log(2),
         script=Markup(script),
         # The browser runs this script and no other, whatever stands in the page.
@@ -119,39 +113,3 @@ def percent(share: float) -> str:
 def as_in_yaml(value: object) -> str:
     """An option's value as its user writes it."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _draw_inside(material: Material, snapshot: Snapshot | None) -> dict[str, Picture]:
-    """The pictures of what goes on inside, by name; those that there is something to draw for."""
-    drawn: dict[str, tuple[str, Callable[[], Figure]]] = {}
-    if snapshot is not None:
-        drawn |= {
-            "activations": (
-                "Histograms of the Tanh layers' outputs",
-                lambda: inside_pictures.activations([snapshot]),
-            ),
-            "units": ("Map of units at their ends", lambda: inside_pictures.units_at_their_ends(snapshot)),
-            "spreads": ("Standard deviations through the layers", lambda: inside_pictures.spreads(snapshot)),
-            "gradients": (
-                "Histograms of the gradients of the Tanh layers' outputs",
-                lambda: inside_pictures.activation_gradients([snapshot]),
-            ),
-            "weights": (
-                "Gradients of the weight matrices",
-                lambda: inside_pictures.weight_gradients([snapshot]),
-            ),
-        }
-    if records := material.records:
-        drawn |= {
-            "updates": ("Update-to-data ratios over steps", lambda: inside_pictures.updates(records)),
-            "saturation": ("Saturation over steps", lambda: inside_pictures.saturation(records)),
-        }
-    return {name: picture(name, description, draw) for name, (description, draw) in drawn.items()}
-
-
-def _versions(material: Material) -> str:
-    """The libraries that exported the model, or nothing."""
-    if material.export is None:
-        return ""
-    info = open_engine(material.export / MODEL_FILE, prepare=False).info
-    return ", ".join(f"{name} {version}" for name, version in info.versions.items())

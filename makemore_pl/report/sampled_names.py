@@ -1,14 +1,11 @@
-"""Names that the model makes up, with their likelihood, and whether they are new."""
+"""Names sampled from the model, each with its likelihood, known or new."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.report.sources import Material
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.sampler import Sampler
@@ -18,15 +15,8 @@ DRAWN = 1_000
 SHOWN = 40
 
 
-@dataclass(frozen=True)
-class MadeUp:
-    """One name.
-
-    Attributes:
-        name: the name.
-        log_prob: its log-likelihood in nats, its end included.
-        is_new: whether it stands nowhere in the list; None where the list is not at hand.
-    """
+class MadeUp(NamedTuple):
+    """A name, its log-likelihood in nats (with its end), and True if the list lacks it (None: no list)."""
 
     name: str
     log_prob: float
@@ -38,32 +28,17 @@ class MadeUp:
         return float(np.exp(-self.log_prob / (len(self.name) + 1)))
 
 
-@dataclass(frozen=True)
-class Names:
-    """A sample of names.
+def make_up(material: Material, seed: int) -> tuple[list[MadeUp], float | None]:
+    """Draw names from the exported sampler, else step by step from the checkpoint: the same names.
 
-    Attributes:
-        shown: the first different ones.
-        n_drawn: how many were drawn, repeated ones included.
-        share_new: share of them that stands nowhere in the list; None where it is not at hand.
-        source: what drew them, in words.
+    Returns:
+        The first different ones of `DRAWN`, and the share of all that is new; None where there is no list.
     """
-
-    shown: list[MadeUp]
-    n_drawn: int
-    share_new: float | None
-    source: str
-
-
-def make_up(material: Material, seed: int) -> Names:
-    """Draw names from the exported sampler, else step by step from the checkpoint: the same names."""
     if material.export is not None:
-        source = "by the exported sampler"
         batches = list(Sampler(material.export, prepare=False).stream(DRAWN, seed=seed))
         names = [name for batch in batches for name in batch.names]
         log_probs = [log_prob for batch in batches for log_prob in batch.log_probs]
     else:
-        source = "step by step from the checkpoint"
         names, log_probs = _draw_stepwise(material, seed)
     known = None if material.data is None else frozenset(material.data.list.names())
     first = dict(zip(reversed(names), reversed(log_probs), strict=True))  # each name once
@@ -71,29 +46,17 @@ def make_up(material: Material, seed: int) -> Names:
         MadeUp(name, first[name], None if known is None else name not in known)
         for name in list(dict.fromkeys(names))[:SHOWN]
     ]
-    share_new = None if known is None else sum(name not in known for name in names) / len(names)
-    return Names(shown, len(names), share_new, source)
+    return shown, None if known is None else sum(name not in known for name in names) / len(names)
 
 
-def next_logits(model: BatchNormMLP) -> Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]:
-    """A network in eval mode as a function on arrays: context int64 (n, T) -> logits float32 (n, V)."""
-
-    @torch.inference_mode()
-    def logits(contexts: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        result: NDArray[np.floating[Any]] = model(torch.from_numpy(np.ascontiguousarray(contexts))).numpy()
-        return result
-
-    return logits
-
-
+@torch.inference_mode()
 def _draw_stepwise(material: Material, seed: int) -> tuple[list[str], list[float]]:
     steps = 2 * material.checkpoint.data["longest_name"]  # as long as the sampler lets them get
     uniforms = np.random.default_rng(seed).random((DRAWN, steps), dtype=np.float32)
-    tokens, log_probs = sample_stepwise(
-        next_logits(material.model),
-        material.model.block_size,
-        uniforms,
-        np.array([], dtype=np.int64),
-        Decoding(),
-    )
+    model, prefix = material.model, np.array([], dtype=np.int64)
+
+    def logits(contexts: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        return np.asarray(model(torch.from_numpy(np.ascontiguousarray(contexts))))  # (n, T) -> (n, V)
+
+    tokens, log_probs = sample_stepwise(logits, model.block_size, uniforms, prefix, Decoding())
     return [material.vocabulary.decode(row) for row in tokens], log_probs.tolist()

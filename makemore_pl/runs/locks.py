@@ -1,4 +1,4 @@
-"""Locks between processes: two of them must not write one run, or one export, at the same time."""
+"""Locks between processes, so that no two write one run or one export at the same time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,21 +10,21 @@ from makemore_pl.errors import RequestError
 
 
 class HeldError(RequestError):
-    """Another process is at work on the same files."""
+    """The files belong to another process at the moment."""
 
 
 @contextmanager
 def hold(file: Path, *, wait: float, what: Path) -> Iterator[None]:
-    """Hold the lock that `file` stands for. The system lets go of it when the process ends, however it ends.
+    """Hold a lock on a file. The system releases it when the process ends, however it ends.
 
     Args:
-        file: made where there is none, and removed in the end.
-        wait: seconds to wait for another process that holds it; -1: for ever.
-        what: what is held by it, for the message.
+        file: the lock file; created if missing, and removed at the end.
+        wait: seconds to wait for another process that holds the lock; -1: without limit.
+        what: the run or folder that the lock protects, for the message.
 
     Raises:
-        HeldError: another process still holds it.
-        RequestError: the file cannot be made.
+        HeldError: another process still holds the lock.
+        RequestError: the lock file cannot be created.
     """
     lock = FileLock(file, is_singleton=False, thread_local=False)
     try:
@@ -32,11 +32,11 @@ def hold(file: Path, *, wait: float, what: Path) -> Iterator[None]:
     except Timeout:
         raise HeldError(f"{what}: another process is at work there") from None
     except OSError as error:
-        raise RequestError(f"{file}: cannot be made ({error.strerror})") from error
+        raise RequestError(f"{file}: cannot be created ({error.strerror})") from error
     try:
         yield
     finally:
-        # While it is held: who waits for it then sees that the file has gone, and begins anew with another.
+        # Before the release: a process that waits then sees that the file is gone, and opens a new one.
         with suppress(OSError):
             file.unlink()
         lock.release()

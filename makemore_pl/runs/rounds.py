@@ -51,6 +51,13 @@ class Rounds:
         every = [n for n in (self.evaluate_every, self.save_every) if n is not None]
         return min(self.total, *((position // n + 1) * n for n in every))
 
+    def length_after(self, position: int) -> int | None:
+        """Batches of each round to come, if all have the same number."""
+        length = self.end_after(position) - position
+        every = [n for n in (self.evaluate_every, self.save_every) if n is not None]
+        regular = length == min(every) and all(n % length == 0 for n in (position, self.total, *every))
+        return length if regular else None
+
     def is_evaluated(self, end: int) -> bool:
         """Whether the round that ends there ends with an evaluation."""
         return end % self.evaluate_every == 0 or end >= self.total
@@ -167,7 +174,7 @@ class RunInRounds(Callback):
         self.overfit = overfit
         self.monitored: dict[str, float] = {}  # what plateau schedulers saw at the last evaluation
         self.first_round = 0
-        self.between_rounds = False
+        self.between_rounds = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the rounds, now that the number of batches is known."""
@@ -180,6 +187,7 @@ class RunInRounds(Callback):
         self.rounds = self.length.rounds(n)
         self.data.batches_per_pass = n
         self.data.epoch_end = self.rounds.end_after
+        self.data.epoch_length = self.rounds.length_after
         pl_module.total_steps = max(1, self.rounds.n_steps)
         self.limit_val_batches: int | float = trainer.limit_val_batches
 

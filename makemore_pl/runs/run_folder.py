@@ -16,32 +16,40 @@ BEGINNING = {"config.yaml", "hparams.yaml", "metrics.csv", "diagnostics.csv", "t
 """What a run writes before its first checkpoint."""
 
 
-def claim_run(held: ExitStack, name: str | None, list_name: str, *, overwrite: bool = False) -> Path:
+def claim_run(
+    held: ExitStack,
+    name: str | None,
+    list_name: str,
+    *,
+    overwrite: bool = False,
+    runs_dir: Path = RUNS_DIR,
+) -> Path:
     """Make a new run's folder, and hold it against other processes.
 
     Args:
         held: lets go of the folder when it is closed.
         name: of the run; None takes the list's name, numbered if that is taken.
         list_name: name of the training list.
-        overwrite: put the folder of an earlier run of that name aside, until `confirm_run`.
+        overwrite: keep an earlier run of that name under another, until `confirm_run`.
+        runs_dir: the folder of all runs.
 
     Raises:
         RequestError: the name is taken or no folder's name, another process is at work in the folder, or it
             cannot be made.
     """
     try:
-        RUNS_DIR.mkdir(parents=True, exist_ok=True)
+        runs_dir.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise RequestError(f"{RUNS_DIR} is a file; a folder of that name is needed") from None
+        raise RequestError(f"{runs_dir} is a file; a folder of that name is needed") from None
     except OSError as error:
-        raise RequestError(f"{RUNS_DIR}: cannot be made ({error.strerror})") from error
-    held.callback(_remove_if_empty, RUNS_DIR)
+        raise RequestError(f"{runs_dir}: cannot be made ({error.strerror})") from error
+    held.callback(_remove_if_empty, runs_dir)
     if name is None:
-        return _claim_unused(held, list_name.lstrip(".") or "run")
-    # A name with a full stop in front is a lock's, or that of a run put aside.
+        return _claim_unused(held, runs_dir / (list_name.lstrip(".") or "run"))
+    # A name with a full stop in front is a lock's, or that of a run that is being replaced.
     if Path(name).name != name or name == "" or name.startswith("."):
-        raise RequestError(f"run: {name!r} is no name for a folder below {RUNS_DIR}/")
-    folder = RUNS_DIR / name
+        raise RequestError(f"run: {name!r} is no name for a folder below {runs_dir}/")
+    folder = runs_dir / name
     hold_run(held, folder)
     _clear_abandoned(folder)
     if overwrite and folder.is_dir():
@@ -50,15 +58,15 @@ def claim_run(held: ExitStack, name: str | None, list_name: str, *, overwrite: b
     if not _make(folder):
         raise RequestError(
             f"run: {folder} exists; choose another name, or add --overwrite true, "
-            f"or go on with it by --ckpt_path {folder / LAST}.ckpt"
+            f"or resume it by --ckpt_path {folder / LAST}.ckpt"
         )
     return folder
 
 
-def _claim_unused(held: ExitStack, stem: str) -> Path:
+def _claim_unused(held: ExitStack, first: Path) -> Path:
     """The first of `stem`, `stem-2`, `stem-3` … that neither exists nor is being made."""
     for i in count(1):
-        folder = RUNS_DIR / (stem if i == 1 else f"{stem}-{i}")
+        folder = first if i == 1 else first.with_name(f"{first.name}-{i}")
         with ExitStack() as attempt, suppress(HeldError):
             hold_run(attempt, folder)
             _clear_abandoned(folder)
@@ -127,29 +135,39 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def resolve_checkpoint(path: str, run: str | None) -> Path:
+def resolve_checkpoint(
+    path: str, run: str | None, runs_dir: Path = RUNS_DIR, *, for_fit: bool = False
+) -> Path:
     """The file that `--ckpt_path` stands for: `best` or `last` of a run, by default of the newest, or a path.
+
+    A run's folder stands for its last checkpoint where a fit is resumed.
 
     Raises:
         RequestError: there is no such run, or a newer one has no checkpoint yet.
     """
     if path not in (BEST, LAST):
-        return Path(path)
-    if run is not None:
-        folder = RUNS_DIR / run
-    else:
-        found = sorted(RUNS_DIR.glob(f"[!.]*/{path}.ckpt"), key=modified)
-        if not found:
-            raise RequestError(f"ckpt_path: no {path}.ckpt under {RUNS_DIR}/")
-        folder = found[-1].parent
-        # Not to go on with an older run in place of one that was killed at its beginning.
-        newer = [each for each in RUNS_DIR.glob("[!.]*/") if modified(each) > modified(found[-1])]
-        begun = [each for each in newer if _is_abandoned(each)]
-        if path == LAST and begun:
-            raise RequestError(
-                f"ckpt_path: {begun[0]} has no checkpoint yet; begin it again without --ckpt_path, "
-                f"or go on with an older run by --ckpt_path {found[-1]}"
-            )
-    checkpoint = folder / f"{path}.ckpt"
-    # Stopped between writing its first best.ckpt and its first last.ckpt, which are the same.
-    return folder / f"{BEST}.ckpt" if path == LAST and not checkpoint.is_file() else checkpoint
+        return last_checkpoint(Path(path)) if Path(path).is_dir() and for_fit else Path(path)
+    folder = _newest(path, runs_dir) if run is None else runs_dir / run
+    return last_checkpoint(folder) if path == LAST else folder / f"{BEST}.ckpt"
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """A run's `last.ckpt`; the equal `best.ckpt` where it was killed between writing its first two."""
+    last, best = folder / f"{LAST}.ckpt", folder / f"{BEST}.ckpt"
+    return best if best.is_file() and not last.is_file() else last
+
+
+def _newest(name: str, runs_dir: Path) -> Path:
+    """The folder of the newest run that has this checkpoint."""
+    found = sorted(runs_dir.glob(f"[!.]*/{name}.ckpt"), key=modified)
+    if not found:
+        raise RequestError(f"ckpt_path: no {name}.ckpt under {runs_dir}/")
+    # Not an older run in place of one that was killed at its beginning.
+    newer = [folder for folder in runs_dir.glob("[!.]*/") if modified(folder) > modified(found[-1])]
+    begun = [folder for folder in newer if _is_abandoned(folder)]
+    if name == LAST and begun:
+        raise RequestError(
+            f"ckpt_path: {begun[0]} has no checkpoint yet; begin it again without --ckpt_path, "
+            f"or resume an older run by --ckpt_path {found[-1]}"
+        )
+    return found[-1].parent

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.memory import require_memory
-from makemore_pl.runtime.engines import Names, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, find_model
+from makemore_pl.runtime.engines import GraphSampler, Names, NextCharacterModel, open_engine
+from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.runtime.options import takes
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 
@@ -53,7 +53,7 @@ class Sampler:
 
     A folder's `sampler.onnx` makes a whole batch of names in one call; `model.onnx` alone is sampled step by
     step, to the same names but for rounding. One sampler may be called from many threads at once. A pickled
-    sampler opens its file again: with `multiprocessing`, each process reads it for itself.
+    sampler opens its file at its first use: with `multiprocessing`, each process reads it for itself.
 
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
@@ -71,14 +71,27 @@ class Sampler:
     def __init__(self, model: Path | str | None = None, *, prepare: bool = True) -> None:
         path = find_model(model, SAMPLER_FILE, MODEL_FILE)
         self._engine = open_engine(path, prepare)
-        self._reopen = partial(type(self), path.absolute(), prepare=prepare)
-        self._path = path
+        self._file: dict[str, Any] = {"path": path.absolute(), "prepare": prepare}
         self._latest: tuple[Wish, Conditional] | None = None
-        self.info = self._engine.info
-        self._codepoints = self.info.vocabulary.token_codepoints
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._reopen, ()
+    @cached_property
+    def _engine(self) -> NextCharacterModel | GraphSampler:
+        return open_engine(**self._file)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The file's metadata."""
+        return self._engine.info
+
+    @cached_property
+    def _codepoints(self) -> NDArray[np.int32]:
+        """(V,), of each id."""
+        return self.info.vocabulary.token_codepoints
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy opens its file at its first use, and not when it is unpickled: a process of a pool that fails
+        # then is lost with its task, for which the caller would wait forever.
+        return {"_file": self._file, "_latest": None}
 
     @takes(Request)
     def sample(self, request: Request) -> list[str]:
@@ -163,7 +176,7 @@ class Sampler:
 
         latest = self._latest
         if latest is None or latest[0] != wish:
-            model = next_character_model(self._engine, self._path)
+            model = next_character_model(self._engine, self._file["path"])
             latest = self._latest = wish, conditional(model, wish)
         return latest[1]
 

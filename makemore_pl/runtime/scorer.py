@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, find_model
+from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.vocabulary import BOUNDARY
 
 LOGITS_PER_CALL = 1 << 20
@@ -52,15 +53,20 @@ class Scorer:
 
     def __init__(self, model: Path | str | None = None) -> None:
         path = find_model(model, MODEL_FILE)
-        opened = open_engine(path)
-        if not isinstance(opened, NextCharacterModel):
-            raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
-        self._model = opened
+        self._model = _open(path)
         self._path = path.absolute()
-        self.info = opened.info
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._path,)
+    @cached_property
+    def _model(self) -> NextCharacterModel:
+        return _open(self._path)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The file's metadata."""
+        return self._model.info
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path}  # a copy opens it at its first use, see `Sampler`
 
     def score(self, names: Sequence[str]) -> list[Score]:
         """Scores in the order of `names`."""
@@ -109,3 +115,10 @@ class Scorer:
         starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
         totals: list[float] = np.add.reduceat(predicted, starts).tolist()
         return totals
+
+
+def _open(path: Path) -> NextCharacterModel:
+    opened = open_engine(path)
+    if not isinstance(opened, NextCharacterModel):
+        raise ModelFileError(f"{path}: a sampler, which gives no logits; {MODEL_FILE} is needed")
+    return opened

@@ -71,7 +71,7 @@ class HandMadeMLP(nn.Module):
         self.register_buffer("inverse_std", torch.ones(n_hidden))
 
     def preactivation(self, contexts: Tensor) -> Tensor:
-        """What BatchNorm gets, (B, H), of contexts int64 (B, T)."""
+        """The input of BatchNorm, (B, H), for contexts int64 (B, T)."""
         return self.C[contexts].view(len(contexts), -1) @ self.W1 + self.b1
 
     @torch.no_grad()

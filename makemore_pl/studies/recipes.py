@@ -1,4 +1,4 @@
-"""How the notebooks trained S1 to S6 and S8: network, learning rate and number of steps as plain values."""
+"""Recipes of S1 to S6 and S8 as in the notebooks: network, learning rate and number of steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ def lecture_examples() -> Examples:
     """The makemore list, cut as the lectures cut it.
 
     Raises:
-        DataError: the list is not to be had.
+        DataError: the list is not available.
     """
     data = NamesDataModule("makemore", block_size=BLOCK_SIZE, dedupe=False)
     examples = {split: data.examples(split) for split in SPLITS}

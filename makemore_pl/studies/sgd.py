@@ -6,22 +6,27 @@ so small that one thread is fastest: call `torch.set_num_threads(1)` before a lo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from makemore_pl.data.batches import Windows
+from makemore_pl.inspect.probe import Probe
+from makemore_pl.inspect.step_table import StepRow
+from makemore_pl.inspect.sweep import Sweep
+from makemore_pl.model.network import BatchNormMLP
 
 LECTURE_SEED = 2147483647
 """Seed of the one generator from which the notebooks draw first the weights, then every mini-batch."""
-
+BATCH_SIZE = 32
+"""B, examples per step, drawn with replacement."""
 GradientFunction = Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor]]]
 """(contexts (B, T), targets (B,)) -> the loss, a scalar, and its gradient for each parameter of the model."""
 
-
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=nn.Module, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -36,29 +41,15 @@ class StepDecay:
         return self.first if step < self.decay_at else self.then
 
 
-class Training(Protocol):
-    """A run that can be advanced, evaluated, saved and gone on with at any step."""
-
-    losses: list[float]
-
-    @property
-    def step(self) -> int: ...
-    def advance(self, n_steps: int) -> None: ...
-    def evaluate(self, examples: Windows) -> float: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 class SGDTraining(Generic[Model]):
-    """Trains any model by plain SGD; a `Training`.
+    """Trains any model by plain SGD, and can be saved and resumed at any step.
 
     Args:
         model: called on contexts (B, T), returns logits (B, V); trained in place, in its present mode.
         examples: contexts int64 (N, T) and targets int64 (N,).
         learning_rate: of each step, counted from 0.
         generator: draws the mini-batches.
-        gradients: how loss and gradients come about; by default cross-entropy and autograd.
-        batch_size: B, examples per step, drawn with replacement.
+        gradients: computes loss and gradients; by default cross-entropy and autograd.
 
     Attributes:
         losses: the loss of each step so far, nats per character.
@@ -71,7 +62,6 @@ class SGDTraining(Generic[Model]):
         learning_rate: Callable[[int], float],
         generator: Generator,
         gradients: GradientFunction | None = None,
-        batch_size: int = 32,
     ) -> None:
         self.model = model
         self.parameters = list(model.parameters())
@@ -79,7 +69,6 @@ class SGDTraining(Generic[Model]):
         self.learning_rate = learning_rate
         self.generator = generator
         self.gradients = gradients or self._autograd
-        self.batch_size = batch_size
         self.losses: list[float] = []
 
     @property
@@ -88,8 +77,8 @@ class SGDTraining(Generic[Model]):
         return len(self.losses)
 
     def draw_batch(self) -> Windows:
-        """The next mini-batch: contexts (B, T), targets (B,)."""
-        i = torch.randint(0, len(self.targets), (self.batch_size,), generator=self.generator)
+        """Draw the next mini-batch: contexts (B, T), targets (B,)."""
+        i = torch.randint(0, len(self.targets), (BATCH_SIZE,), generator=self.generator)
         return self.contexts[i], self.targets[i]
 
     def advance(self, n_steps: int) -> None:
@@ -99,16 +88,19 @@ class SGDTraining(Generic[Model]):
 
     def step_on(self, contexts: Tensor, targets: Tensor) -> None:
         """Make one step on a given batch."""
-        loss, gradients = self.gradients(contexts, targets)
+        self.update(*self.gradients(contexts, targets))
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Move the parameters against the gradients of a batch, and note its loss."""
         lr = self.learning_rate(self.step)
-        with torch.no_grad():
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.sub_(lr * gradient)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.sub_(lr * gradient)
         self.losses.append(loss.item())
 
     @torch.no_grad()
     def evaluate(self, examples: Windows) -> float:
-        """NLL of all examples at once in eval mode, nats per character; the model's mode is put back."""
+        """NLL of all examples at once in eval mode, nats per character; the model's mode is restored."""
         was_training = self.model.training
         self.model.eval()
         contexts, targets = examples
@@ -125,7 +117,7 @@ class SGDTraining(Generic[Model]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, as if there had been no break."""
+        """Resume where `state_dict` was taken, as if there had been no break."""
         self.model.load_state_dict(state["model"])
         self.generator.set_state(state["generator"])
         self.losses = state["losses"].tolist()
@@ -133,3 +125,27 @@ class SGDTraining(Generic[Model]):
     def _autograd(self, contexts: Tensor, targets: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         loss = F.cross_entropy(self.model(contexts), targets)
         return loss, torch.autograd.grad(loss, self.parameters)
+
+
+def sweep_learning_rate(training: SGDTraining[BatchNormMLP], n_steps: int = 1_000) -> Sweep:
+    """Make the first steps of a training under rates that rise by equal factors from 10^-3 to 1."""
+    rates = np.logspace(-3, 0, n_steps)
+    training.learning_rate = rates.tolist().__getitem__
+    training.advance(n_steps)
+    return Sweep(rates, np.array(training.losses))
+
+
+def advance_watched(training: SGDTraining[BatchNormMLP], n_steps: int) -> list[StepRow]:
+    """Make `n_steps` steps and look at each: the figures of a run's `diagnostics.csv`."""
+    probe, rows = Probe(training.model.layers), []
+    for _ in range(n_steps):
+        probe.attach()
+        loss, gradients = training.gradients(*training.draw_batch())
+        for parameter, gradient in zip(training.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        probe.read_gradients()
+        training.update(loss, gradients)
+        snapshot = probe.detach(training.step - 1)
+        assert snapshot is not None
+        rows.append(snapshot.row)
+    return rows

@@ -1,11 +1,8 @@
-"""Tables for the terminal and for a page, and the one that sets figures beside the lectures'."""
+"""Tables in Markdown, among them the one that sets figures beside the lectures'."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from makemore_pl.errors import RequestError
 
@@ -15,29 +12,27 @@ class Row:
     """One figure, or one statement, of a system.
 
     Attributes:
-        system: S1 … S8.
         what: what is compared.
         expected: the lectures' figure as printed, or what should hold.
         found: ours.
-        within: whether the two agree; None where nothing was printed.
+        within: True if the two agree; None where nothing was printed.
         difference: ours less theirs; None for a statement.
         tolerance: the largest difference accepted, in size; None for a statement.
     """
 
-    system: str
     what: str
     expected: str
     found: str
-    within: bool | None
+    within: bool | None = None
     difference: float | None = None
     tolerance: float | None = None
 
 
-def figure(system: str, what: str, expected: float, found: float, tolerance: float, digits: int = 4) -> Row:
+def figure(what: str, expected: float, found: float, tolerance: float, digits: int = 4) -> Row:
     """A figure beside the printed one; both are shown with `digits` after the point."""
     difference = found - expected
     shown = f"{expected:,.{digits}f}", f"{found:,.{digits}f}"
-    return Row(system, what, *shown, abs(difference) <= tolerance, difference, tolerance)
+    return Row(what, *shown, abs(difference) <= tolerance, difference, tolerance)
 
 
 @dataclass
@@ -52,35 +47,19 @@ class Table:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    def to_rich(self) -> RichTable:
-        table = RichTable(title=self.name)
-        for column in self.columns:
-            table.add_column(column, overflow="fold")
-        for row in self.rows:
-            table.add_row(*map(escape, row))
-        return table
 
-
-@dataclass
-class Outcome:
-    """What came of a study: rows of the one table, and tables of its own."""
-
-    rows: list[Row]
-    tables: list[Table] = field(default_factory=list)
-
-
-def comparison_table(rows: Sequence[Row]) -> Table:
-    """The one table: system, what, the lectures' figure, ours, difference, tolerance, within or not."""
+def comparison_table(rows: Iterable[tuple[str, Row]]) -> Table:
+    """The one table, of systems and their rows: the lectures' figures, ours, difference, within or not."""
     table = Table("comparison", ["system", "what", "lectures", "here", "difference", "tolerance", "within"])
-    for row in rows:
+    for system, row in rows:
         difference = "" if row.difference is None else f"{row.difference:+.1e}" if row.difference else "0"
         tolerance = "" if row.tolerance is None else f"{row.tolerance:.2g}"
         verdict = {True: "yes", False: "NO", None: ""}[row.within]
-        table.rows.append((row.system, row.what, row.expected, row.found, difference, tolerance, verdict))
+        table.rows.append((system, row.what, row.expected, row.found, difference, tolerance, verdict))
     return table
 
 
-def write_tables(page: Path, tables: Sequence[Table]) -> None:
+def write_tables(page: Path, tables: Iterable[Table]) -> None:
     """Put each table between the page's marks `<!-- NAME -->` and `<!-- end -->`; the prose stays.
 
     Raises:

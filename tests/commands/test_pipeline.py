@@ -170,8 +170,6 @@ def test_training_goes_on_from_a_checkpoint(
         *QUICK[2:],
         "--trainer.max_epochs",
         5,
-        "--model.lr",
-        0.001,
     )
     assert result.code == 0, result.err
     assert [path.name for path in Path("checkpoints").iterdir()] == ["short"]

@@ -1,20 +1,25 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makemore_pl.data import corpus as corpus_module
-from makemore_pl.data import corpus_cache
-from makemore_pl.data.corpus import SPLITS, build_corpus, encode_names, first_occurrences, take_names
+from makemore_pl.data import corpus_cache, distinct
+from makemore_pl.data.batches import windows
+from makemore_pl.data.corpus import SPLITS, Corpus, build_corpus, encode_names, name_places, take_names
 from makemore_pl.data.corpus_cache import open_corpus
-from makemore_pl.data.lists import NameList, find_list
+from makemore_pl.data.distinct import first_occurrences
+from makemore_pl.data.lists import NameList, find_list, read_names
 from makemore_pl.errors import DataError, VocabularyError
 from makemore_pl.vocabulary import Vocabulary
 
 NAMES = st.lists(st.text("abñ美", min_size=1, max_size=20), min_size=1, max_size=40)
+TEXTS = st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore"))
+LINES = st.lists(st.one_of(st.binary(max_size=8), TEXTS))
 
 
 def test_stream_takes_one_byte_a_character_or_two() -> None:
@@ -48,27 +53,22 @@ def test_blocks_make_no_difference(names: list[str], size: int) -> None:
 @given(NAMES, st.booleans())
 def test_first_occurrences_are_those_of_a_dict(names: list[str], hashes_collide: bool) -> None:
     _, stream = encode_names([names])
-    lengths = np.array([len(name) for name in names])
-    starts = np.cumsum(lengths + 1) - lengths - 1
+    starts, lengths = name_places(stream)
     with pytest.MonkeyPatch.context() as patch:
         if hashes_collide:
-            patch.setattr(corpus_module, "_hash_rows", lambda words: np.zeros(len(words), dtype=np.uint64))
+            patch.setattr(distinct, "_hash_rows", lambda words: np.zeros(len(words), dtype=np.uint64))
         found = first_occurrences(stream, starts, lengths)
     assert [names[i] for i in found] == list(dict.fromkeys(names))
     assert all(names.index(names[i]) == i for i in found)
 
 
-@given(NAMES, st.integers(1, 5), st.randoms())
-def test_names_are_taken_in_any_order(names: list[str], at_once: int, random: object) -> None:
-    _, stream = encode_names([names])
-    lengths = np.array([len(name) for name in names])
-    starts = np.cumsum(lengths + 1) - lengths - 1
+@given(NAMES, st.integers(1, 5))
+def test_names_are_taken_in_any_order(names: list[str], at_once: int) -> None:
+    vocabulary, stream = encode_names([names])
+    starts, lengths = name_places(stream)
     order = np.random.default_rng(len(names)).permutation(len(names))
-    _, expected = encode_names([[*names], [names[i] for i in order]])
-    assert (
-        take_names(stream, starts[order], lengths[order], at_once).tolist()
-        == expected[len(stream) :].tolist()
-    )
+    taken = take_names(stream, starts[order], lengths[order], at_once)
+    assert Corpus(vocabulary, {"train": taken}, 0).names("train") == [names[i] for i in order]
 
 
 def test_distinct_names_stand_in_one_split_only() -> None:
@@ -84,15 +84,12 @@ def test_repetitions_are_kept_when_asked() -> None:
     assert [len(corpus.names(split)) for split in SPLITS] == [16, 2, 2]
 
 
-@pytest.mark.parametrize("n", [1, 7])
-def test_too_few_names(n: int) -> None:
-    with pytest.raises(DataError, match=rf"{n} different names?; at least 8"):
-        build_corpus([[f"n{i}" for i in range(n)]], dedupe=True, seed=42)
-
-
-def test_fewest_names_leave_one_to_each_split() -> None:
-    corpus = build_corpus([[f"n{i}" for i in range(8)]], dedupe=True, seed=42)
-    assert min(len(corpus.names(split)) for split in SPLITS) == 1
+def test_eight_names_leave_one_to_each_split_and_fewer_are_refused() -> None:
+    names = [f"n{i}" for i in range(8)]
+    assert min(len(stream) for stream in build_corpus([names], dedupe=True, seed=42).streams.values()) == 3
+    for n, message in ((1, "1 different name; at least 8"), (7, "7 different names; at least 8")):
+        with pytest.raises(DataError, match=message):
+            build_corpus([names[:n]], dedupe=True, seed=42)
 
 
 def test_another_vocabulary() -> None:
@@ -102,6 +99,27 @@ def test_another_vocabulary() -> None:
     assert other.names("train") == corpus.names("train")
     with pytest.raises(VocabularyError):
         corpus.with_vocabulary(Vocabulary("a"))
+
+
+@given(st.one_of(st.binary(max_size=300), LINES.map(b"\n".join)))
+def test_any_list_survives_the_way_to_examples(content: bytes) -> None:
+    """Bytes → names → ids → splits → contexts, and back to the names."""
+    try:
+        blocks = list(read_names(io.BytesIO(content), "list"))
+        corpus = build_corpus(blocks, dedupe=True, seed=42)
+    except DataError:
+        return
+    different = {name for block in blocks for name in block}
+    assert sorted(name for split in SPLITS for name in corpus.names(split)) == sorted(different)
+    for split in SPLITS:
+        stream = torch.from_numpy(corpus.streams[split])
+        contexts, targets = windows(stream, torch.arange(len(stream)), 3)
+        start = 0
+        for name in corpus.names(split):
+            assert not contexts[start].any()
+            assert corpus.vocabulary.decode(targets[start:].numpy()) == name
+            start += len(name) + 1
+        assert start == len(contexts) > 0
 
 
 @pytest.mark.makemore
@@ -144,42 +162,41 @@ def test_another_split_seed_or_list_is_another_corpus(large_list: NameList) -> N
     assert "other" in open_corpus(changed, dedupe=True, seed=42).names("dev")[0]
 
 
-DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "cut short": lambda content: content[:-3],
-    "empty": lambda content: b"",
-    "another value": lambda content: b"[1, 2]\n",
-    "a bit flipped": lambda content: content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-3],
+        lambda content: b"",
+        lambda content: b"[1, 2]\n",
+        lambda content: content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],
+    ],
+    ids=["cut short", "empty", "another value", "a bit flipped"],
+)
 @pytest.mark.parametrize("damaged", ["corpus.json", "train.npy"])
-def test_a_damaged_cache_is_made_again(
-    large_list: NameList, tmp_path: Path, damaged: str, damage: str
+def test_a_damaged_cache_is_built_again(
+    large_list: NameList, tmp_path: Path, damaged: str, damage: Callable[[bytes], bytes]
 ) -> None:
     expected = open_corpus(large_list, dedupe=True, seed=42).names("train")
     [file] = (tmp_path / "cache").rglob(damaged)
-    whole = file.read_bytes()
-    file.write_bytes(DAMAGE[damage](whole))
+    intact = file.read_bytes()
+    file.write_bytes(damage(intact))
     assert open_corpus(large_list, dedupe=True, seed=42).names("train") == expected
     [file] = (tmp_path / "cache").rglob(damaged)
-    assert file.read_bytes() == whole
+    assert file.read_bytes() == intact
 
 
-def test_a_cache_that_a_killed_process_has_begun_is_cleared_away(
+def test_a_full_disk_and_a_killed_process_leave_the_list_usable(
     large_list: NameList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And one that cannot be finished, on a full disk say, leaves the list usable."""
-
     def fill_the_disk(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr(corpus_cache.np, "save", fill_the_disk)  # type: ignore[attr-defined]  # imported there
+        context.setattr(np, "save", fill_the_disk)
         assert len(open_corpus(large_list, dedupe=True, seed=42).names("train")) == 80
     corpora = tmp_path / "cache" / "makemore_pl" / "corpora"
     [lock] = corpora.iterdir()
-    lock.with_suffix(".part").mkdir()
+    lock.with_suffix(".part").mkdir()  # of a process killed while it wrote
     open_corpus(large_list, dedupe=True, seed=42)
     assert {path.suffix for path in corpora.iterdir()} == {"", ".lock"}
 

@@ -28,6 +28,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_same_uniforms_same_names_as_in_python(node_folder: Path, run_folder: Path) -> None:
     uniforms = np.random.default_rng(3).random((300, 30), dtype=np.float32)
     uniforms.astype("<f4").tofile(node_folder / "uniforms")

@@ -3,15 +3,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import TorchSyncBatchNorm
+from torch import nn
 
 from makemore_pl.data.batches import windows
 from makemore_pl.data.corpus import encode_names, translate
 from makemore_pl.errors import RequestError
 from makemore_pl.model.initialisation import TANH_GAIN
-from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.model.network import BatchNormMLP, is_batch_norm
 from makemore_pl.vocabulary import Vocabulary
-
-LECTURE_SEED = 2147483647
 
 
 @pytest.mark.parametrize(
@@ -30,24 +30,13 @@ def test_parameter_counts_of_the_lectures(options: dict[str, object], n_paramete
 
 def test_first_ten_losses_of_the_lectures_mlp() -> None:
     """S1: everything drawn by randn in the lectures' order; ten full-batch SGD steps on five names."""
-    vocabulary = Vocabulary("abcdefghijklmnopqrstuvwxyz")
-    names = ["emma", "olivia", "ava", "isabella", "sophia"]
-    found, stream = encode_names([names])
-    stream = translate(stream, found, vocabulary)
-    contexts, targets = (
-        ids.long() for ids in windows(torch.from_numpy(stream), torch.arange(len(stream)), 3)
-    )
+    found, stream = encode_names([["emma", "olivia", "ava", "isabella", "sophia"]])
+    stream = torch.from_numpy(translate(stream, found, Vocabulary("abcdefghijklmnopqrstuvwxyz")))
+    contexts, targets = (ids.long() for ids in windows(stream, torch.arange(len(stream)), 3))
     assert len(targets) == 32
-    model = BatchNormMLP(
-        27,
-        3,
-        n_embd=2,
-        n_hidden=100,
-        batch_norm=False,
-        init="normal",
-        output_gain=None,
-        init_seed=LECTURE_SEED,
-    )
+    sizes = {"n_embd": 2, "n_hidden": 100, "batch_norm": False}
+    start = {"init": "normal", "output_gain": None, "init_seed": 2147483647}
+    model = BatchNormMLP(27, 3, **sizes, **start)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
     for _ in range(10):
@@ -85,16 +74,35 @@ def test_output_gain_of_a_normalised_output_is_its_gain() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("option", "value"),
     [
-        {"n_hidden": 0},
-        {"n_embd": -1},
-        {"n_layers": 0},
-        {"dropout": 1.0},
-        {"momentum": 0.0},
-        {"init": "xavier"},
+        ("n_hidden", 0),
+        ("n_embd", -1),
+        ("n_layers", 0),
+        ("dropout", 1.0),
+        ("momentum", 0.0),
+        ("init", "xavier"),
+        ("init_seed", 1 << 64),
     ],
 )
-def test_bad_arguments_are_named(options: dict[str, object]) -> None:
-    with pytest.raises(RequestError, match=next(iter(options))):
-        BatchNormMLP(27, 3, **options)  # type: ignore[arg-type]
+def test_bad_arguments_are_named(option: str, value: object) -> None:
+    with pytest.raises(RequestError, match=option):
+        BatchNormMLP(27, 3, **{option: value})  # type: ignore[arg-type]
+
+
+def test_batch_norm_of_any_kind_is_recognised_and_nothing_else() -> None:
+    for norm in (
+        nn.BatchNorm1d(4, affine=False, track_running_stats=False),
+        nn.BatchNorm2d(4),
+        nn.BatchNorm3d(4),
+        nn.SyncBatchNorm(4),
+        TorchSyncBatchNorm().revert(nn.SyncBatchNorm(4)),  # what sync_batchnorm leaves after training
+    ):
+        assert is_batch_norm(norm), norm
+    for other in (
+        nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+        nn.GroupNorm(2, 4),
+        nn.LayerNorm(4),
+        nn.Linear(4, 4),
+    ):
+        assert not is_batch_norm(other), other

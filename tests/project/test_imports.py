@@ -75,6 +75,7 @@ def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.mark.slow
 def test_bare_installation_samples_and_brings_only_what_it_imports(
     bare_environment: Path, run_folder: Path, tmp_path: Path
 ) -> None:
@@ -103,4 +104,4 @@ def test_bare_installation_samples_and_brings_only_what_it_imports(
 
     result = run("fit")
     assert result.returncode == 2
-    assert result.stderr.strip().endswith("pip install 'makemore-pl[train]'")
+    assert result.stderr.strip().endswith("pip install -e '.[train]'")

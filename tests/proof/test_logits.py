@@ -54,6 +54,12 @@ def test_chunks_cover_a_large_vocabulary_exactly() -> None:
     assert len(sizes) > 1
 
 
+def test_contexts_of_a_wide_network_come_in_small_chunks() -> None:
+    wide = next(ContextSet(27, 3, widest=1 << 20).chunks())
+    assert len(wide) == 16
+    assert len(next(ContextSet(27, 3).chunks())) == 16_384
+
+
 def test_beyond_the_limit_corpus_and_random_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contexts_module, "RANDOM_CONTEXTS", 50_000)
     corpus = np.array([[1, 2, 3, 4, 5, 6, 7, 8]], dtype=np.uint8)

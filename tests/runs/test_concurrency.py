@@ -23,68 +23,78 @@ from makemore_pl.runs.run_folder import claim_run, hold_run
 
 FILES = ("model.onnx", "sampler.onnx", "verification.json")
 SECONDS = 120
-"""Long enough for any machine; reached only by a deadlock."""
+"""Long enough for any machine; only a deadlock takes longer."""
 
 
-def start(*args: object, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "makemore_pl", *map(str, args)]
-    root = str(ROOT)
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(*args: str, folder: Path) -> subprocess.Popen[str]:
+    """A Python of its own that knows the package."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, *args], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=SECONDS)
-    return process.returncode, out, err
+def in_children(n: int, function: Callable[[int], object]) -> list[object]:
+    """Results of `function(i)`, each in a process forked from this one, all at the same time."""
+    context = multiprocessing.get_context("fork")
+    results, together = context.Queue(), context.Barrier(n)
+
+    def run(i: int) -> None:
+        together.wait(SECONDS)
+        results.put(function(i))
+        together.wait(SECONDS)  # so that nobody's locks end with its process before all are done
+
+    children = [context.Process(target=run, args=(i,)) for i in range(n)]
+    for child in children:
+        child.start()
+    found = [results.get(timeout=SECONDS) for _ in children]
+    for child in children:
+        child.join(SECONDS)
+        assert child.exitcode == 0
+    return found
 
 
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+ignore_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+@pytest.mark.slow
 def test_two_fits_of_one_name(makemore: RunCommand, short_list: Path, tmp_path: Path) -> None:
     """One trains, the other says why it does not."""
-    quick = (*QUICK, "--export.enabled", "false", "--trainer.max_epochs", "1")
-    args = ("fit", "--data.path", short_list, "--run", "same", "--overwrite", "true", *quick)
-    processes = [start(*args, folder=tmp_path) for _ in range(2)]
-    ends = [finish(process) for process in processes]
-    assert 0 in [code for code, _, _ in ends]
-    for code, _, err in ends:  # the second may have come after the first had ended, and replaced it
+    options = (*QUICK, "--export.enabled", "false", "--trainer.max_epochs", "1", "--overwrite", "true")
+    command = ("-m", "makemore_pl", "fit", "--data.path", str(short_list), "--run", "same", *options)
+    processes = [start(*command, folder=tmp_path) for _ in range(2)]
+    ends = [(process.communicate(timeout=SECONDS)[1], process.returncode) for process in processes]
+    assert 0 in [code for _, code in ends]
+    for err, code in ends:  # the second may have come after the first had ended, and replaced it
         assert code in (0, 2)
         if code == 2:
             assert_one_line_error(err, "checkpoints/same: another process is at work there")
     runs = tmp_path / "checkpoints"
-    assert [path.name for path in runs.iterdir()] == ["same"]  # no locks, nothing put aside
+    assert [path.name for path in runs.iterdir()] == ["same"]  # no locks, and no run that was replaced
     rows = (runs / "same" / "metrics.csv").read_text().splitlines()
     assert len(rows) == 3  # of one run: the head, an epoch, and the test
     assert makemore("export", runs / "same" / "best.ckpt").code == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@forks
+@ignore_threads
 def test_runs_without_a_name_get_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight processes claim ten runs each, all at once."""
     monkeypatch.chdir(tmp_path)
-    context = multiprocessing.get_context("fork")
-    results, together = context.Queue(), context.Barrier(8)
 
-    def claim() -> None:
-        together.wait(SECONDS)
-        with ExitStack() as held:
-            results.put([claim_run(held, None, "list").name for _ in range(10)])
-            together.wait(SECONDS)
+    held = ExitStack()  # in each process its own, for as long as it lives
 
-    children = [context.Process(target=claim) for _ in range(8)]
-    for process in children:
-        process.start()
-    names = [name for _ in children for name in results.get(timeout=SECONDS)]
-    for process in children:
-        process.join(SECONDS)
+    def claim(_: int) -> list[str]:
+        return [claim_run(held, None, "list").name for _ in range(10)]
+
+    names = [name for claimed in in_children(8, claim) for name in claimed]  # type: ignore[attr-defined]
     assert len(set(names)) == len(names) == 80
-    assert {path.name for path in Path("checkpoints").iterdir()} == set(names)
+    assert {path.name for path in Path("checkpoints").iterdir() if path.is_dir()} == set(names)
 
 
-def test_a_run_at_work_is_not_overwritten_or_gone_on_with(
+def test_a_run_at_work_is_not_overwritten_or_resumed(
     makemore: RunCommand, run_folder: Path, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -103,6 +113,7 @@ def test_a_run_at_work_is_not_overwritten_or_gone_on_with(
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is killed leaves a lock file, but no lock."""
     code = (
@@ -111,15 +122,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.Monkey
         "held = ExitStack(); claim_run(held, 'mine', 'list')\n"
         "print('held', flush=True); input()\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start("-c", code, folder=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     monkeypatch.chdir(tmp_path)
@@ -157,44 +160,32 @@ def test_locks_hand_over_without_two_holders(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@forks
+@ignore_threads
 def test_two_exports_into_one_folder(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four processes, ten rounds: after each, the files are all of one export."""
+    """Four processes, five rounds: after each, the files are all of one export."""
     out = tmp_path / "out"
-    context = multiprocessing.get_context("fork")
-    together = context.Barrier(5)
     replace = Path.replace
 
     def slowly(file: Path, target: Path) -> Path:
         time.sleep(0.001)  # long enough for another export to come between
         return replace(file, target)
 
-    def export_again_and_again(writer: int) -> None:
+    def export(writer: int) -> None:
         def write(work: Path, *_: object) -> None:
             for name in FILES:
                 (work / name).write_text(str(writer))
 
         monkeypatch.setattr(export_module, "_write", write)
         monkeypatch.setattr(Path, "replace", slowly)
-        for _ in range(10):
-            together.wait(SECONDS)
-            export_checkpoint(run_folder / "best.ckpt", out)
-            together.wait(SECONDS)
+        export_checkpoint(run_folder / "best.ckpt", out)
 
-    children = [context.Process(target=export_again_and_again, args=(i,)) for i in range(4)]
-    for process in children:
-        process.start()
-    for _ in range(10):
-        together.wait(SECONDS)
-        together.wait(SECONDS)
+    for _ in range(5):
+        in_children(4, export)
         assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
         assert len({(out / name).read_text() for name in FILES}) == 1
-    for process in children:
-        process.join(SECONDS)
-        assert process.exitcode == 0
 
 
 def test_an_export_while_others_read(run_folder: Path, tmp_path: Path) -> None:
@@ -227,27 +218,19 @@ def test_an_export_while_others_read(run_folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sampler.onnx").stat().st_ino != old
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@forks
+@ignore_threads
 def test_a_fork_after_use(run_folder: Path) -> None:
     """Sampler and Scorer opened and used, then forked: the children's names and scores are the parent's."""
     sampler, scorer = Sampler(run_folder), Scorer(run_folder)
     names = sampler.sample(3_000, seed=1)  # enough for threads
     scores = scorer.score(names[:50])
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
 
-    def child() -> None:
-        same = sampler.sample(3_000, seed=1) == names and scorer.score(names[:50]) == scores
-        results.put(same and Sampler(run_folder).sample(3_000, seed=1) == names)
+    def same(_: int) -> bool:
+        again = sampler.sample(3_000, seed=1) == names and scorer.score(names[:50]) == scores
+        return again and Sampler(run_folder).sample(3_000, seed=1) == names
 
-    children = [context.Process(target=child) for _ in range(4)]
-    for process in children:
-        process.start()
-    assert [results.get(timeout=SECONDS) for _ in children] == [True] * 4
-    for process in children:
-        process.join(SECONDS)
-        assert process.exitcode == 0
+    assert in_children(4, same) == [True] * 4
 
 
 def test_one_scorer_in_many_threads(run_folder: Path) -> None:

@@ -17,9 +17,10 @@ import pytest
 import torch
 from helpers import QUICK, ROOT, RunCommand
 
-from makemore_pl.commands.option_checks import expect_all_processes, is_lost_process
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
+from makemore_pl.parsing.option_checks import expect_all_processes
+from makemore_pl.parsing.training_errors import is_lost_process
 from makemore_pl.runtime.sampler import Sampler
 
 RANKS = ROOT / "tests" / "runs" / "ranks.py"
@@ -74,6 +75,7 @@ def found(tiny_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
     return {n: [torch.load(folder / f"{n}-{rank}.pt") for rank in range(n)] for n in (1, 2, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_every_example_once_in_each_epoch_over_the_ranks(
     found: Found, tiny_list: Path, world_size: int
@@ -92,6 +94,7 @@ def test_every_example_once_in_each_epoch_over_the_ranks(
         assert all(seen[example] == pytest.approx(wanted[example], abs=1e-5) for example in wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_without_batch_norm_the_weights_are_those_of_one_rank(found: Found, world_size: int) -> None:
     [one] = found[1]
@@ -103,6 +106,7 @@ def test_without_batch_norm_the_weights_are_those_of_one_rank(found: Found, worl
     assert moved, "equal bit for bit: the ranks cannot have shared the work"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("eval_batch_size", [1, 7, 16384])
 def test_figures_are_exact_for_any_number_of_ranks_and_any_remainder(
@@ -115,6 +119,7 @@ def test_figures_are_exact_for_any_number_of_ranks_and_any_remainder(
             assert figure == pytest.approx(one["figures 1"][name], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_with_batch_norm_every_rank_ends_with_the_same_model(found: Found, world_size: int) -> None:
     first, *others = found[world_size]
@@ -122,6 +127,7 @@ def test_with_batch_norm_every_rank_ends_with_the_same_model(found: Found, world
         assert all(torch.equal(other["normed"][name], tensor) for name, tensor in first["normed"].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_draw_dropout_of_their_own(found: Found, world_size: int) -> None:
     assert all(found[world_size][0]["random"])
@@ -129,6 +135,7 @@ def test_ranks_draw_dropout_of_their_own(found: Found, world_size: int) -> None:
         assert len(set(drawn)) == world_size
 
 
+@pytest.mark.slow
 def test_threads_are_divided_among_the_ranks_of_a_machine(found: Found) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert all(rank["threads"] <= max(1, (os.cpu_count() or 1) // 2) for rank in found[2])
@@ -139,6 +146,7 @@ def test_threads_are_divided_among_the_ranks_of_a_machine(found: Found) -> None:
 FIT = ("-m", "makemore_pl", "fit", *QUICK, "--data.batch_size", "64", "--run", "shared")
 
 
+@pytest.mark.slow
 def test_two_machines_write_what_one_process_writes(
     short_list: Path, run_folder: Path, tmp_path: Path, makemore: RunCommand
 ) -> None:
@@ -175,6 +183,7 @@ def test_two_machines_write_what_one_process_writes(
     assert verified.code == 0, verified.err
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_lost_is_one_line_and_the_checkpoint_stays(short_list: Path, tmp_path: Path) -> None:
     options = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.path", short_list)
     fit = start(
@@ -192,6 +201,7 @@ def test_a_rank_that_is_lost_is_one_line_and_the_checkpoint_stays(short_list: Pa
     torch.load(last, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_several_ranks_that_are_evaluated_often(
     short_list: Path, tmp_path: Path, number: signal.Signals
@@ -218,7 +228,7 @@ def test_a_signal_ends_several_ranks_that_are_evaluated_often(
         os.kill(process, number)
     code, _, err = finish(fit)
     assert code == 128 + number, err
-    assert "go on with: makemore fit" in err
+    assert "resume with: makemore fit" in err
     assert torch.load(last, weights_only=True)["global_step"] < before + 10 * steps_of_epoch
 
 
@@ -228,6 +238,7 @@ def children_of(pid: int) -> list[int]:
     return [child for child in map(int, listed) if b"python" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+@pytest.mark.slow
 def test_batches_too_small_for_the_ranks_are_refused_by_all_of_them(short_list: Path, tmp_path: Path) -> None:
     options = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.path", short_list)
     fit = start(sys.executable, *FIT, *options, "--data.batch_size", 3, folder=tmp_path, OMP_NUM_THREADS="1")
@@ -324,6 +335,7 @@ end_process(3)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "said"), [("rank", "last words\n"), ("alone", "last words\nshut down\n")])
 def test_a_rank_ends_without_shutting_python_down(tmp_path: Path, kind: str, said: str) -> None:
     """Gloo's threads would now and then abort the process meanwhile, and its exit code be lost."""

@@ -24,6 +24,10 @@ from makemore_pl.runs.checkpointing import RunCheckpoint
 from makemore_pl.runs.metrics import METRICS_FILE, MetricsLogger
 from makemore_pl.runs.rounds import RunInRounds, RunLength
 
+pytestmark = [  # news that the program drops
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+]
 OPTIONS = {
     "max_steps": -1,
     "max_epochs": None,

@@ -13,8 +13,7 @@ from helpers import RunCommand, assert_one_line_error
 from onnx import TensorProto, helper, numpy_helper
 
 from makemore_pl import Sampler, Scorer
-from makemore_pl.errors import ModelFileError, VerificationError
-from makemore_pl.export.export import verify_file
+from makemore_pl.errors import MemoryLimitError, ModelFileError
 from makemore_pl.runtime.session import expect_data_inside
 
 Change = Callable[[onnx.ModelProto], object]
@@ -67,10 +66,6 @@ def before_the_output(output: str, *nodes: onnx.NodeProto, **constants: np.ndarr
     return change
 
 
-def declared(dims: list[int]) -> Change:
-    return lambda model: embedding(model).dims.__setitem__(slice(None), dims)
-
-
 def nan_weights(model: onnx.ModelProto) -> None:
     tensor = embedding(model)
     tensor.raw_data = np.full(tuple(tensor.dims), np.nan, dtype=np.float32).tobytes()
@@ -80,25 +75,18 @@ def int32_ids(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
 
 
-def of_one(op: str, domain: str = "") -> onnx.NodeProto:
-    return helper.make_node(op, ["plain"], ["logits"], domain=domain)
-
-
 UNREADABLE = "not a readable ONNX model"
 MODELS: dict[str, tuple[Change, str]] = {
-    "data above its folder": (external_data("../secret.bin"), "data in another file"),
     "data at an absolute path": (external_data("/etc/passwd"), "data in another file"),
-    "data beside it": (external_data("weights.bin"), "data in another file"),
-    "data in memory": (external_data("*/_ORT_MEM_ADDR_/*"), "data in another file"),
-    "an unknown operator": (before_the_output("logits", of_one("Exploit")), UNREADABLE),
-    "an operator of a plug-in": (before_the_output("logits", of_one("Tanh", "com.evil")), UNREADABLE),
-    "a giant initializer": (declared([1 << 40, 10]), UNREADABLE),
-    "a negative dimension": (declared([-26, 10]), UNREADABLE),
+    "an operator of a plug-in": (
+        before_the_output("logits", helper.make_node("Tanh", ["plain"], ["logits"], domain="com.evil")),
+        UNREADABLE,
+    ),
+    "a giant initializer": (lambda model: embedding(model).dims.__setitem__(0, 1 << 40), "bad.onnx: "),
     "weights that are NaN": (nan_weights, "log-likelihoods are NaN"),
     "ids of another type": (int32_ids, "bad.onnx: "),
     "no metadata": (lambda model: model.ClearField("metadata_props"), "not exported by makemore"),
     "vocabulary too small": (with_metadata(characters='"abc"'), "expected outputs"),
-    "context of 10^9": (with_metadata(block_size="1000000000"), "expected inputs"),
     "damaged metadata": (with_metadata(versions="["), "damaged metadata"),
     "logits of twice as many": (
         before_the_output("logits", helper.make_node("Concat", ["plain", "plain"], ["logits"], axis=0)),
@@ -108,15 +96,12 @@ MODELS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_hostile_models(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("weights.bin").write_bytes(bytes(4 * 27 * 10))
-    (tmp_path.parent / "secret.bin").write_bytes(bytes(4 * 27 * 10))
+def test_hostile_models(run_folder: Path, tmp_path: Path, case: str) -> None:
     change, message = MODELS[case]
     file = changed(run_folder / "model.onnx", tmp_path / "bad.onnx", change)
-    with pytest.raises(ModelFileError, match=message):
+    with pytest.raises((ModelFileError, MemoryLimitError), match=message):
         Sampler(file).sample(3)
-    with pytest.raises(ModelFileError, match=message):
+    with pytest.raises((ModelFileError, MemoryLimitError), match=message):
         Scorer(file).score(["emma"])
 
 
@@ -169,40 +154,8 @@ def test_onnx_runtimes_own_format_is_refused(run_folder: Path, tmp_path: Path) -
         Sampler(file)
 
 
-def test_another_operator_computes_and_fails_verification(run_folder: Path, tmp_path: Path) -> None:
-    """What SECURITY.md does not promise, and what `verify` is for."""
-    relu = before_the_output("logits", of_one("Relu"))
-    file = changed(run_folder / "model.onnx", tmp_path / "other.onnx", relu)
-    assert len(Sampler(file).sample(3)) == 3
-    with pytest.raises(VerificationError):
-        verify_file(file, run_folder / "best.ckpt")
-
-
-def test_forged_characters_of_a_sampler_fail_verification(run_folder: Path, tmp_path: Path) -> None:
-    """The ids are right, but stand for other characters: in the metadata, and in the graph itself."""
-    characters = Sampler(run_folder).info.characters
-
-    def swap(model: onnx.ModelProto) -> None:
-        [tensor] = [
-            t for t in model.graph.initializer if list(t.dims) == [len(characters) + 1] and t.data_type == 6
-        ]
-        codepoints = numpy_helper.to_array(tensor).copy()
-        codepoints[[3, 4]] = codepoints[[4, 3]]
-        tensor.CopyFrom(numpy_helper.from_array(codepoints, tensor.name))
-
-    good, checkpoint = run_folder / "sampler.onnx", run_folder / "best.ckpt"
-    with pytest.raises(VerificationError, match="is not the trained model"):
-        verify_file(changed(good, tmp_path / "swapped.onnx", swap), checkpoint)
-    capitals = with_metadata(characters=f'"{characters.upper()}"')
-    with pytest.raises(VerificationError, match=r"of another model \(characters is"):
-        verify_file(changed(good, tmp_path / "forged.onnx", capitals), checkpoint)
-
-
-@pytest.mark.parametrize("case", ["data at an absolute path", "an unknown operator", "weights that are NaN"])
-def test_hostile_models_are_one_line(
-    makemore: RunCommand, run_folder: Path, tmp_path: Path, case: str
-) -> None:
-    change, message = MODELS[case]
+def test_hostile_models_are_one_line(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
+    change, message = MODELS["weights that are NaN"]
     file = changed(run_folder / "model.onnx", tmp_path / "bad.onnx", change)
     (tmp_path / "names.txt").write_text("emma\n")
     for args in (("sample", file), ("score", file, tmp_path / "names.txt")):
@@ -233,20 +186,17 @@ def test_a_file_that_would_take_all_memory_is_one_line(
         result = makemore("sample", file, *options)
         assert result.code == 2
         assert result.out == ""
-        assert_one_line_error(result.err, "greedy.onnx: out of memory; the program may take 1.0 GiB")
+        assert_one_line_error(result.err, "greedy.onnx: out of memory; at most 1.0 GiB")
     assert makemore("sample", run_folder, "-n", 20_000).code == 0  # what is asked for honestly fits
 
 
-@pytest.mark.parametrize("text", [b"context", b"logits", b"makemore.versions"])
-def test_texts_that_are_not_utf8(makemore: RunCommand, run_folder: Path, tmp_path: Path, text: bytes) -> None:
+def test_texts_that_are_not_utf8(run_folder: Path, tmp_path: Path) -> None:
     """ONNX Runtime reads such names all the same, and Python cannot."""
     file = tmp_path / "bad.onnx"
-    file.write_bytes((run_folder / "model.onnx").read_bytes().replace(text, text[:-1] + b"\xff"))
-    for args in (("info", file), ("verify", file, run_folder / "best.ckpt")):
-        result = makemore(*args)
-        assert result.code == 2
-        assert result.out == ""
-        assert_one_line_error(result.err, "bad.onnx")
+    for text in (b"context", b"logits", b"makemore.versions"):
+        file.write_bytes((run_folder / "model.onnx").read_bytes().replace(text, text[:-1] + b"\xff"))
+        with pytest.raises(ModelFileError, match=r"bad\.onnx: damaged .a name is not UTF-8"):
+            Sampler(file)
 
 
 def test_names_that_a_terminal_would_obey_are_escaped(
@@ -261,49 +211,24 @@ def test_names_that_a_terminal_would_obey_are_escaped(
     assert r"\x1b[2J evil\nline" in result.out
 
 
-@pytest.mark.parametrize("kind", ["garbage", "empty", "cut short", "a checkpoint", "a pipe", "huge"])
-def test_what_is_no_model_file(run_folder: Path, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_model_file(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = (run_folder / "model.onnx").read_bytes()
-    file = tmp_path / "bad.onnx"
-    message = ""
-    if kind == "a pipe":
-        os.mkfifo(file)
-        message = "a pipe or a device"
-    elif kind == "huge":
-        with file.open("wb") as sparse:
-            sparse.truncate(5 << 30)
-        message = "is refused"
-    else:
-        checkpoint = (run_folder / "best.ckpt").read_bytes()
-        contents = {"garbage": os.urandom(5_000), "empty": b"", "cut short": good[: len(good) // 2]}
-        file.write_bytes(contents.get(kind, checkpoint))
-    for open_file in (Sampler, Scorer):
-        with pytest.raises(ModelFileError, match=rf"bad\.onnx: .*{message}"):
-            open_file(file)
+    checkpoint = (run_folder / "best.ckpt").read_bytes()
+    for content in (b"", b"anna\n" * 1_000, good[: len(good) // 2], checkpoint):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        for open_file in (Sampler, Scorer):
+            with pytest.raises(ModelFileError, match=r"bad\.onnx: "):
+                open_file(tmp_path / "bad.onnx")
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "huge").open("wb") as sparse:
+        sparse.truncate(5 << 30)
+    for name, message in (("pipe", "a pipe or a device"), ("huge", "is refused")):
+        with pytest.raises(ModelFileError, match=rf"{name}: .*{message}"):
+            Sampler(tmp_path / name)
 
-
-def test_flipped_bits(run_folder: Path, tmp_path: Path) -> None:
-    """Any damage is an error of ours, or weights that verification judges; the process lives on."""
-    good = (run_folder / "model.onnx").read_bytes()
-    file = tmp_path / "flipped.onnx"
-    rng = np.random.default_rng(0)
-    for place in rng.choice(len(good), 60, replace=False):
-        damaged = bytearray(good)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        file.write_bytes(damaged)
-        try:
-            names = Sampler(file).sample(5, seed=1)
-        except ModelFileError:
-            continue
-        assert len(names) == 5
-
-
-def test_a_file_that_must_not_be_read(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused here, and not by permissions, which hold nothing back from root."""
-
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path) -> bytes:  # permissions hold nothing back from root
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ModelFileError, match="onnx: Permission denied"):
+    with pytest.raises(ModelFileError, match=r"onnx: Permission denied"):
         Sampler(run_folder)

@@ -1,26 +1,25 @@
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from makemore_pl.errors import RequestError
 from makemore_pl.studies.tables import Row, Table, comparison_table, figure, write_tables
 
 
 def test_a_figure_is_within_up_to_its_tolerance() -> None:
-    assert figure("S1", "x", 2.0, 2.25, 0.25).within
-    assert not figure("S1", "x", 2.0, 2.2501, 0.25).within
-    assert not figure("S1", "x", 2.0, 1.7499, 0.25).within
-    assert not figure("S1", "x", 2.0, float("nan"), 0.25).within
+    assert figure("x", 2.0, 2.25, 0.25).within
+    assert not figure("x", 2.0, 2.2501, 0.25).within
+    assert not figure("x", 2.0, 1.7499, 0.25).within
+    assert not figure("x", 2.0, float("nan"), 0.25).within
 
 
-def test_comparison_as_markdown_and_in_the_terminal() -> None:
+def test_comparison_as_markdown() -> None:
     table = comparison_table(
         [
-            figure("S3", "parameters", 47_024, 47_024, 0, 0),
-            figure("S2c", "dev", 2.1026783, 2.2, 1e-4, 7),
-            Row("S4", "names", "crashed", "emma, [olivia]", True),
-            Row("S4", "at the end", "not printed", "2.06", None),
+            ("S3", figure("parameters", 47_024, 47_024, 0, 0)),
+            ("S2c", figure("dev", 2.1026783, 2.2, 1e-4, 7)),
+            ("S4", Row("names", "crashed", "emma, [olivia]", True)),
+            ("S4", Row("at the end", "not printed", "2.06")),
         ]
     )
     assert table.to_markdown().splitlines()[2:] == [
@@ -29,10 +28,6 @@ def test_comparison_as_markdown_and_in_the_terminal() -> None:
         "| S4 | names | crashed | emma, [olivia] |  |  | yes |",
         "| S4 | at the end | not printed | 2.06 |  |  |  |",
     ]
-    console = Console(width=120)
-    with console.capture() as capture:
-        console.print(table.to_rich())
-    assert "[olivia]" in capture.get()
 
 
 def test_tables_are_put_into_their_places(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """`MakemoreCLI`: LightningCLI with this project's data and model; a checkpoint brings its own options."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,13 +10,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from makemore_pl.commands.option_checks import check_options, expect_all_processes
-from makemore_pl.commands.training_errors import Started, refusal
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
-from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.runs.run_folder import resolve_checkpoint
+from makemore_pl.parsing.help_texts import short_help
+from makemore_pl.parsing.option_checks import check_options, expect_all_processes, expect_one_optimizer
+from makemore_pl.parsing.resuming import defaults_from, find_checkpoint, named_checkpoint
+from makemore_pl.parsing.training_errors import Started, refusal
+from makemore_pl.parsing.training_parser import parse
 
 ASKING = {"-h", "--help", "--print_config"}
 """Options that only ask: nothing is run."""
@@ -39,7 +39,7 @@ class MakemoreCLI(LightningCLI):
     def __init__(self, command: str, args: list[str], **options: Any) -> None:
         self.command = command
         self.name = command.replace("_", "-")  # as the user calls it
-        self.source = named_checkpoint(args)
+        self.source = named_checkpoint(args, for_fit=command == "fit")
         """The checkpoint that the command works with or is resumed from, if any."""
         if self.source is None and self.needs_checkpoint and not ASKING & set(args):
             raise RequestError(
@@ -47,6 +47,7 @@ class MakemoreCLI(LightningCLI):
             )
         self.started = Started()
         self.parsers: list[LightningArgumentParser] = []
+        strict = {"exit_on_error": False, "allow_abbrev": False}
         with ExitStack() as self.held:  # what is held until the command has ended
             super().__init__(
                 LitBatchNormMLP,
@@ -54,7 +55,7 @@ class MakemoreCLI(LightningCLI):
                 trainer_class=self.trainer_type,
                 trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
                 seed_everything_default=42,
-                parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
+                parser_kwargs={"prog": "makemore", **strict, command: strict},
                 load_from_checkpoint_support=False,
                 args=[command, *args],
                 **{"save_config_callback": None, **options},
@@ -72,14 +73,22 @@ class MakemoreCLI(LightningCLI):
         for linked in ("vocab_size", "block_size", "n_examples"):
             parser.link_arguments(f"data.{linked}", f"model.{linked}", apply_on="instantiate")
         if self.source is not None:
-            parser.set_defaults(_defaults_from(self.source))
+            parser.set_defaults(defaults_from(self.source))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self.parsers[-1].prog = f"makemore {self.name}"  # in its help
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]  # always a list here
+        asked = list(args) if isinstance(args, list) else []
+        if {"-h", "--help"} & set(asked):
+            full = self.parsers[-1].format_help()
+            print(full if asked[-1] == "all" else short_help(self.name, full))
+            raise SystemExit
+        self.config = parse(parser, asked, self.parsers[-1])
         check_options(self.options)
-        if self.source is None and self.options.get("ckpt_path") is not None:  # from a configuration file
-            self.source = read_checkpoint(resolve_checkpoint(self.options.ckpt_path, self.options.get("run")))
+        expect_one_optimizer(self.options, self.parsers[-1].get_defaults())
+        if self.source is None:  # named by a configuration file
+            named = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
+            given = {name: self.options.get(name) for name in named}
+            self.source = find_checkpoint(given, for_fit=self.command == "fit")
         # A checkpoint's arguments are defaults here, which the command line may change; LightningCLI would
         # have them the other way round, and reads them from this option.
         self.options["ckpt_path"] = None
@@ -100,7 +109,14 @@ class MakemoreCLI(LightningCLI):
         """Build data, model, optimiser and Trainer; values that one of them refuses are the user's."""
         try:
             super().instantiate_classes()
-        except (MakemoreError, MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        except (
+            MakemoreError,
+            MisconfigurationException,
+            ImportError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise refusal(self.name, error) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -118,7 +134,9 @@ class MakemoreCLI(LightningCLI):
     @property
     def shows_progress(self) -> bool:
         wanted = self.trainer_options.get("enable_progress_bar")
-        return sys.stderr.isatty() if wanted is None else bool(wanted)
+        if wanted is None:
+            wanted = sys.stderr.isatty() or has_progress_bar(as_list(self.trainer_options.get("callbacks")))
+        return bool(wanted)
 
     def callbacks(self) -> list[Callback]:
         """The user's, and the program's own."""
@@ -135,26 +153,3 @@ def has_progress_bar(callbacks: Sequence[Callback]) -> bool:
 def as_list(value: Any) -> list[Any]:
     """An option that may be one thing, several, or none, as a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def named_checkpoint(args: list[str]) -> Checkpoint | None:
-    """The checkpoint that the command line names, read before its other options are parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--ckpt_path")
-    parser.add_argument("--run")
-    try:
-        options, _ = parser.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        raise RequestError(str(error)) from error
-    if options.ckpt_path in (None, "null"):
-        return None
-    return read_checkpoint(resolve_checkpoint(options.ckpt_path, options.run))
-
-
-def _defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The model's and the data's arguments as they were in training, and its vocabulary."""
-    linked = ("vocab_size", "block_size", "n_examples")
-    defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in linked}
-    defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
-    defaults["data.characters"] = checkpoint.data["characters"]
-    return defaults

@@ -1,5 +1,6 @@
 """Errors of Lightning and PyTorch as what they are to the user: an option's fault, or a checkpoint's."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,7 +60,19 @@ def explained(command: str, started: Started, source: Checkpoint | None) -> Iter
     """
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except ModuleNotFoundError as error:  # an option's, which Lightning loads when it is used
+        raise RequestError(f"{command}: {error}") from error
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
+        if is_raised_by_a_callback(error):
+            raise RequestError(f"{command}: {type(error).__name__}: {error}") from error
         if is_lost_process(error):
             raise LostProcessError(
                 f"{command}: another of its processes has ended, see above; resume with --ckpt_path last"
@@ -72,6 +85,13 @@ def explained(command: str, started: Started, source: Checkpoint | None) -> Iter
         if isinstance(error, TypeError | ValueError):
             raise RequestError(f"{command}: {error}") from error
         raise
+
+
+def is_raised_by_a_callback(error: Exception) -> bool:
+    """Whether one of Lightning's callbacks raised it, and not a function of this program that it called."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [name for name in modules if name.startswith(("makemore_pl.", "lightning.pytorch.callbacks."))]
+    return bool(ours) and ours[-1].startswith("lightning.")
 
 
 def refusal(command: str, error: Exception) -> MakemoreError:

@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import ROOT, RunCommand, assert_one_line_error
 
 from makemore_pl import Sampler, memory
 from makemore_pl.errors import MemoryLimitError, RequestError
+from makemore_pl.export.export import expect_exportable, export_checkpoint
 from makemore_pl.memory import VARIABLE, in_words, memory_limit, require_memory
+from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runtime.engines import GraphSampler
 
 
@@ -33,26 +36,26 @@ def test_a_limit_that_is_no_size(monkeypatch: pytest.MonkeyPatch, text: str) -> 
 
 
 MACHINE = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    8388608 kB\n"}
-CGROUP_2 = {
-    "/proc/self/cgroup": "0::/job/step\n",
+GROUPS = {
+    "/proc/self/cgroup": "4:memory:/job\n0::/job/step\n",
     "/sys/fs/cgroup/job/memory.max": f"{2 << 30}\n",
     "/sys/fs/cgroup/job/step/memory.max": "max\n",
-}
-CGROUP_1 = {
-    "/proc/self/cgroup": "4:memory:/job\n5:cpu:/job\n0::/\n",
-    "/sys/fs/cgroup/memory/job/memory.limit_in_bytes": f"{1 << 30}\n",
 }
 
 
 @pytest.mark.parametrize(
-    ("files", "available"),
-    [(MACHINE, 8 << 30), (MACHINE | CGROUP_2, 2 << 30), (MACHINE | CGROUP_1, 1 << 30), (CGROUP_2, 2 << 30)],
+    ("files", "available"), [(MACHINE, 8 << 30), (MACHINE | GROUPS, 2 << 30), ({}, 1 << 40)]
 )
 def test_default_limit_is_three_quarters_of_what_is_available(
     monkeypatch: pytest.MonkeyPatch, files: dict[str, str], available: int
 ) -> None:
+    def read(path: Path, encoding: str) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError
+        return files[str(path)]
+
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(memory, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(Path, "read_text", read)
     monkeypatch.setattr(memory, "_available", memory._available.__wrapped__)  # without its cache
     monkeypatch.setattr(memory.os, "sysconf", lambda name: 1 << 20)  # 1 TiB where the kernel says nothing
     assert memory_limit() == available * 3 // 4
@@ -87,13 +90,53 @@ def test_the_system_refuses_memory_past_the_cap() -> None:
     assert done.stdout.split() == ["refused", str(1 << 27)], done.stderr
 
 
-def test_out_of_memory_is_one_line(
-    makemore: RunCommand, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_proof_and_file_are_estimated(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(RequestError, match=r"268,435,457 parameters × 4 bytes = 1\.0 GiB"):
+        expect_exportable(_Sized(268_435_457))  # type: ignore[arg-type]
+    monkeypatch.setenv(VARIABLE, "1M")
+    with pytest.raises(MemoryLimitError, match="parameters × 60 bytes"):
+        export_checkpoint(run_folder / "best.ckpt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class _Sized:
+    """A network of a given size, without its weights."""
+
+    def __init__(self, n_parameters: int) -> None:
+        self.n_parameters = n_parameters
+
+
+def test_fit_refuses_with_the_arithmetic(
+    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than 10^9 of something, and none of it taken."""
+    monkeypatch.chdir(tmp_path)
+    for option, arithmetic in (
+        ("--model.n_hidden", "weights × 8 bytes"),
+        ("--model.n_layers", "weights × 8 bytes"),
+        ("--data.block_size", "weights × 8 bytes"),
+        ("--trainer.devices", "1000000000 processes × 300.0 MiB"),
+    ):
+        result = makemore("fit", "--data.path", short_list, option, 10**9)
+        assert result.code == 2
+        assert_one_line_error(result.err, arithmetic)
+        assert "MAKEMORE_MAX_MEMORY" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_memory_is_one_line(
+    makemore: RunCommand, run_folder: Path, short_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of Python and of PyTorch, whose error has no type of its own on the CPU."""
+
     def fail(*args: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(GraphSampler, "generate", fail)
-    result = makemore("sample", run_folder)
-    assert result.code == 2
-    assert_one_line_error(result.err, "out of memory; the program may take")
+    monkeypatch.setattr(BatchNormMLP, "forward", lambda *args: torch.empty(1 << 60))
+    for args in (["sample", run_folder], ["test", "--ckpt_path", run_folder / "best.ckpt"]):
+        result = makemore(*args)
+        assert result.code == 2
+        assert_one_line_error(result.err, "out of memory; at most ")

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, get_args
 
-from makemore_pl.commands.names_io import read_names
 from makemore_pl.errors import RequestError
+from makemore_pl.parsing.names_io import read_names
 from makemore_pl.runtime.options import REQUIRED
 
 
@@ -37,7 +37,10 @@ class RuntimeParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print, as an error of the program's own: one line, exit code 2."""
-        raise RequestError(f"{self.prog.partition(' ')[2]}: {message:.300}")
+        from makemore_pl.parsing.help_texts import known_options, with_suggestion  # for errors alone
+
+        meant = with_suggestion(f"{message:.300}", known_options(self.format_help()))
+        raise RequestError(f"{self.prog.partition(' ')[2]}: {meant}")
 
 
 def _value(f: Field[Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder
 
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import in_words, require_memory
@@ -44,6 +45,60 @@ def check_options(options: Any) -> None:
     if devices.isdecimal():
         require_memory(
             int(devices) * PROCESS_BYTES, f"trainer.devices: {devices} processes × {in_words(PROCESS_BYTES)}"
+        )
+
+
+def expect_one_optimizer(options: Any, defaults: Any) -> None:
+    """Refuse options of an optimiser that is not used.
+
+    Args:
+        options: of a command.
+        defaults: the same where the user has given none.
+
+    Raises:
+        RequestError: for such an option.
+    """
+    if not options.get("optimizer"):
+        if options.get("lr_scheduler"):
+            raise RequestError("lr_scheduler goes with an optimizer of your own: give --optimizer, too")
+        return
+    for name in ("lr", "warmup", "weight_decay", "beta2"):
+        if options.model[name] != defaults.model[name]:
+            raise RequestError(
+                f"model.{name} belongs to the model's own optimiser, which --optimizer replaces; leave it out"
+            )
+
+
+def expect_run_options(trainer: Any, dirpath: str | None) -> None:
+    """Refuse options under which `makemore fit` would leave no run.
+
+    Args:
+        trainer: the Trainer's options.
+        dirpath: the folder of the checkpoints.
+
+    Raises:
+        RequestError: for such an option.
+    """
+    for folder in (trainer.default_root_dir, dirpath):
+        if "://" in str(folder):
+            raise RequestError(f"{folder}: runs are written to local folders, and moved elsewhere afterwards")
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+        raise RequestError("BatchSizeFinder: a run's rounds depend on data.batch_size; find one beforehand")
+    if trainer.barebones:
+        raise RequestError(
+            "trainer.barebones leaves out checkpoints and figures, which are what a run is for"
+        )
+    if trainer.enable_checkpointing is False:
+        raise RequestError(
+            "trainer.enable_checkpointing false leaves nothing of a run; to try one out, use "
+            "--trainer.fast_dev_run true"
+        )
+    if isinstance(trainer.strategy, str) and trainer.strategy.startswith(
+        ("ddp_spawn", "ddp_fork", "ddp_notebook")
+    ):
+        raise RequestError(
+            f"trainer.strategy {trainer.strategy}: its processes hand nothing back to the program; use ddp"
         )
 
 
