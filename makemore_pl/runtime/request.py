@@ -43,13 +43,14 @@ class Wish(Decoding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        texts = [self.contains] if isinstance(self.contains, str) else self.contains
-        object.__setattr__(self, "contains", tuple(texts))
+        # Copies, which can be compared with those of later requests, and which nobody changes.
+        if self.contains != ():
+            texts = [self.contains] if isinstance(self.contains, str) else self.contains
+            object.__setattr__(self, "contains", tuple(texts))
         for name in ("banned", "novel"):
-            texts = getattr(self, name)
-            if isinstance(texts, str):
-                raise RequestError(f"{name}: several texts are needed, not the text {texts!r:.60}")
-            object.__setattr__(self, name, None if texts is None else frozenset(texts))
+            if (texts := getattr(self, name)) is not None:
+                expect_several(name, texts)
+                object.__setattr__(self, name, frozenset(texts))
         most = MAX_LENGTH if self.max_length is None else self.max_length
         if self.min_length > most:
             raise RequestError(f"max-length ({most:,}) is below min-length ({self.min_length:,})")
@@ -59,7 +60,8 @@ class Wish(Decoding):
                     f"max-length ({most:,}) is shorter than the {name} {getattr(self, name)!r:.60}"
                 )
         try:
-            re.compile(self.match or "")
+            if self.match is not None:
+                re.compile(self.match)
         except (re.error, OverflowError, RecursionError) as error:
             raise RequestError(f"match: {self.match!r:.60} is no regular expression ({error})") from error
 
@@ -141,7 +143,16 @@ class IdRequest(Wish):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.ids, str):
-            raise RequestError(f"ids: several texts are needed, not the text {self.ids!r:.60}")
+        expect_several("ids", self.ids)
         if len(self.key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
             raise RequestError(f"key must have at most {MAX_KEY_BYTES} bytes in UTF-8")
+
+
+def expect_several(name: str, texts: Collection[str]) -> None:
+    """Check that an option holds texts, and is not one, whose characters would be taken for them.
+
+    Raises:
+        RequestError: it is one text.
+    """
+    if isinstance(texts, str):
+        raise RequestError(f"{name}: several texts are needed, not the text {texts!r:.60}")

@@ -179,12 +179,10 @@ class Sampler:
         return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:
-        way = self._way(request, request.wish())
+        way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
         return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
 
-    def _way(self, request: Request, wish: Wish) -> Way:
-        if wish.is_plain:
-            return ways.plain(self._engine, wish)
+    def _wished(self, request: Request, wish: Wish) -> Way:
         try:
             return self._exact_way(request, wish)
         except NotExactError as error:
