@@ -3,7 +3,6 @@
 All of them can be pickled, so that they reach the caller from a process of a pool.
 """
 
-import copyreg
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,7 @@ class MakemoreError(Exception):
     exit_code = 2
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Made again without `__init__`, whatever a subclass's own takes.
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)
+        return _from_pickle, (type(self), self.args), vars(self)
 
 
 class DataError(MakemoreError):
@@ -62,3 +60,8 @@ class VerificationError(MakemoreError):
     """Two forms of one model that should agree and do not."""
 
     exit_code = 1
+
+
+def _from_pickle(kind: type[MakemoreError], args: tuple[Any, ...]) -> MakemoreError:
+    """An error made without `__init__`, whatever arguments that of a subclass takes."""
+    return kind.__new__(kind, *args)

@@ -12,6 +12,7 @@ from types import ModuleType
 # Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
 # thread, and on a busy machine threads that wait for each other take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import lightning as L
 import onnx
