@@ -11,6 +11,10 @@ __version__ = "0.1.0"
 __all__ = ["Sampler", "Scorer", "__version__"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import the public classes on first use, so that `import makemore_pl` costs nothing."""
     if name not in ("Sampler", "Scorer"):

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
@@ -42,7 +43,7 @@ commands:
 {commands}
 
 options:
-  -h, --help  this text; 'makemore COMMAND --help' for a command's options
+  -h, --help  this text, as 'makemore help'; 'makemore COMMAND --help' for a command's options
   --version   the program's version"""
 
 
@@ -99,7 +100,9 @@ def end_process(code: int) -> NoReturn:
 
 def _run(args: list[str]) -> int:
     command = args[0] if args else "--help"
-    if command in ("-h", "--help"):
+    if command == "help" and len(args) > 1:
+        return _run([*args[1:], "--help"])
+    if command in ("-h", "--help", "help"):
         lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
         print(HELP.format(commands="\n".join(lines)))
         return 0
@@ -107,7 +110,9 @@ def _run(args: list[str]) -> int:
         print(f"makemore {__version__}")
         return 0
     if command not in COMMANDS:
-        raise MakemoreError(f"no command {command!r}; there are {', '.join(COMMANDS)}")
+        close = get_close_matches(command, COMMANDS, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+        raise MakemoreError(f"no command {command!r}; {meant}")
     # PyTorch's threads wait for each other's share of every operation. Awake, as OpenMP has them by default,
     # they slow down a machine on which others work, too, several times (docs/benchmarks.md).
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -121,7 +126,8 @@ def _run(args: list[str]) -> int:
         if error.name and error.name.startswith("makemore_pl"):
             raise
         raise MakemoreError(
-            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]'"
+            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]', "
+            "or in a clone: pip install -e '.[train]'"
         ) from error
     with memory_cap() if command in CAPPED else nullcontext():
         return int(run(command, args[1:]))

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def _without_init(kind: type["MakemoreError"], args: tuple[Any, ...]) -> "MakemoreError":
+    return kind.__new__(kind, *args)
+
+
 class MakemoreError(Exception):
     """Base of all errors that name what was expected and what came instead."""
 
     exit_code = 2
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_pickle, (type(self), self.args), vars(self)
+        # Made again without `__init__`, whatever a subclass's own takes.
+        return _without_init, (type(self), self.args), vars(self)
 
 
 class DataError(MakemoreError):
@@ -48,6 +53,14 @@ class TooFewNamesError(RequestError):
         self.names = names
 
 
+class NotExactError(RequestError):
+    """A wish for which names cannot be drawn without rejecting some; the message says why."""
+
+
+class RejectionWarning(UserWarning):
+    """Names are drawn without regard to a wish, or to part of it, and rejected; the message says why."""
+
+
 class MemoryLimitError(MakemoreError):
     """Something that would take more memory than the limit allows."""
 
@@ -60,8 +73,3 @@ class VerificationError(MakemoreError):
     """Two forms of one model that should agree and do not."""
 
     exit_code = 1
-
-
-def _from_pickle(kind: type[MakemoreError], args: tuple[Any, ...]) -> MakemoreError:
-    """An error made without `__init__`, whatever arguments that of a subclass takes."""
-    return kind.__new__(kind, *args)

@@ -36,11 +36,11 @@ def check_list(content: bytes) -> None:
     """One input through reading, vocabulary, splits and windows, and through the runtime's own reader."""
     import torch
 
-    from makemore_pl.commands.names_io import read_lines
     from makemore_pl.data.batches import windows
     from makemore_pl.data.corpus import SPLITS, build_corpus
     from makemore_pl.data.lists import read_names
     from makemore_pl.errors import DataError
+    from makemore_pl.parsing.names_io import read_lines
 
     with suppress(DataError):
         list(read_lines(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig"), "list"))

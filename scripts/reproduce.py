@@ -3,9 +3,9 @@
     python scripts/reproduce.py                     all, and write docs/seeds.md
     python scripts/reproduce.py --only S2c S8       some; S2 stands for all five rungs
 
-Needs the makemore list (found as by --data.path makemore). All systems take a quarter of an hour. A command
-that was stopped, by Ctrl-C or otherwise, resumes where it was when it is given again. Exit code 1: a figure
-differs by more than its tolerance.
+Needs the makemore list (found as by --data.path makemore). All systems take a quarter of an hour. Finished
+trainings are kept: a command that was stopped, by Ctrl-C or otherwise, begins with the next one when it is
+given again. Exit code 1: a figure differs by more than its tolerance.
 """
 
 import argparse
@@ -30,15 +30,20 @@ PAGE = Path(__file__).parents[1] / "docs" / "seeds.md"
 
 
 def select(wanted: Sequence[str]) -> list[str]:
-    """The studies that names such as S2c, or S2 for all of S2, stand for; all of them for none.
+    """The studies that names such as S2c, or S2 for all of S2, stand for, in any case; all of them for none.
 
     Raises:
         RequestError: a name stands for nothing.
     """
     for name in wanted:
-        if not any(study.startswith(name) for study in STUDIES):
+        if not any(stands_for(name, study) for study in STUDIES):
             raise RequestError(f"--only: no system {name!r}; there are {', '.join(STUDIES)}")
-    return [study for study in STUDIES if not wanted or any(study.startswith(name) for name in wanted)]
+    return [study for study in STUDIES if not wanted or any(stands_for(name, study) for name in wanted)]
+
+
+def stands_for(name: str, study: str) -> bool:
+    """True for S2c as S2c, s2c or S2; but a letter alone stands for nothing."""
+    return len(name) > 1 and study.lower().startswith(name.lower())
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,29 +58,34 @@ def run(args: argparse.Namespace) -> int:
     if args.fresh:
         for file in args.folder.glob("*.pt"):
             file.unlink()
-    rows: list[Row] = []
+    examples = lecture_examples()  # may be downloaded, with a progress bar of its own
+    rows: list[tuple[str, Row]] = []
     tables: dict[str, Table] = {}
-    console = Console(width=None if sys.stdout.isatty() else 140)
     columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("data", total=None)
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("")
 
         def show(name: str, done: int, steps: int) -> None:
             progress.update(task, description=name, completed=done, total=steps)
 
-        bench = Workbench(lecture_examples(), args.folder, show, args.max_steps)
+        bench = Workbench(examples, args.folder, show, args.max_steps)
         for study in studies:
-            outcome = STUDIES[study](bench)
-            rows += outcome.rows
-            for table in outcome.tables:
-                tables.setdefault(table.name, Table(table.name, table.columns)).rows.extend(table.rows)
+            for part in STUDIES[study](bench):
+                if isinstance(part, Row):
+                    rows.append((study, part))
+                elif part.name in tables:
+                    tables[part.name].rows.extend(part.rows)
+                else:
+                    tables[part.name] = part
         tables["comparison"] = comparison_table(rows)
         if page is not None:
-            write_tables(page, list(tables.values()))
+            write_tables(page, tables.values())
             draw_pictures(bench, page.parent / page.stem)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     for table in tables.values():
         console.print(Markdown(f"# {table.name}\n\n{table.to_markdown()}"))
-    compared = [row.within for row in rows if row.within is not None]
+    compared = [row.within for _, row in rows if row.within is not None]
     console.print(f"{sum(compared)} of {len(compared)} within tolerance")
     return 0 if all(compared) or args.max_steps is not None else 1
 
@@ -84,17 +94,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--only", nargs="+", default=[], metavar="SYSTEM", help="of S1, S2a … S2e, S3 … S8")
-    parser.add_argument("--fresh", action="store_true", help="resume nothing, train all again")
+    systems = "of S1, S2a … S2e, S3 … S8, in any case"
+    parser.add_argument("--only", nargs="+", default=[], metavar="SYSTEM", help=systems)
+    parser.add_argument("--fresh", action="store_true", help="forget finished trainings, train all again")
     parser.add_argument("--max-steps", type=int, metavar="N", help="cut every run short, to try things out")
     parser.add_argument("--folder", type=Path, default=RUNS_DIR / "studies", help="where runs are kept")
     parser.add_argument("--page", type=Path, help="page to write tables into; docs/seeds.md when all is run")
     try:
         sys.exit(run(parser.parse_args()))
     except MakemoreError as error:
-        parser.error(str(error))
+        print(f"reproduce.py: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("stopped; the same command resumes here", file=sys.stderr)
+        print("stopped; the same command begins with the training that was stopped", file=sys.stderr)
         sys.exit(130)
 
 

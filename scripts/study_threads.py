@@ -16,10 +16,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from makemore_pl.commands.config_files import shipped
 from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.parsing.config_files import shipped
 
 BEST = shipped("best")
 NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {

@@ -1,10 +1,11 @@
 """What several test files share. conftest.py imports this file before any other."""
 
 import importlib.util
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +16,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import lightning as L
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
 
 from makemore_pl.inspect.step_table import StepRow
+from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.vocabulary import Vocabulary
+from makemore_pl.wishes.automata import DEAD, Automaton
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -120,6 +125,25 @@ def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
     return model.eval()
 
 
+def random_weights(
+    vocab_size: int = 27,
+    block_size: int = 3,
+    n_embd: int = 6,
+    hidden: Sequence[int] = (32,),
+    boundary: float = 1.5,
+    spread: float = 2.5,
+) -> FoldedWeights:
+    """A folded network; `boundary` is added to its logit and sets the length of names."""
+    rng = np.random.default_rng(0)
+    sizes = [block_size * n_embd, *hidden, vocab_size]
+    linears = [
+        (rng.standard_normal((b, a)) * spread / np.sqrt(a), rng.standard_normal(b) * 0.3)
+        for a, b in itertools.pairwise(sizes)
+    ]
+    linears[-1][1][0] += boundary
+    return FoldedWeights(block_size, rng.standard_normal((vocab_size, n_embd)), linears[:-1], linears[-1])
+
+
 def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     """Contexts (n, 3) and targets (n,) over 27 characters."""
     generator = torch.Generator().manual_seed(1)
@@ -136,3 +160,17 @@ def rows_with(figures: Callable[[int], dict[str, float]], n: int = 40) -> list[S
         "linear_1.weight/log10_update_to_data": -3.0,
     }
     return [StepRow(10 * i, healthy | figures(i)) for i in range(n)]
+
+
+def accepted(automaton: Automaton, vocabulary: Vocabulary, names: list[str]) -> list[str]:
+    """The names that the automaton accepts, read id by id."""
+
+    def accepts(name: str) -> bool:
+        state = 0
+        for i in vocabulary.encode(name):
+            state = automaton.following[state, i]
+            if state == DEAD:
+                return False
+        return bool(automaton.accepts[state])
+
+    return [name for name in names if accepts(name)]

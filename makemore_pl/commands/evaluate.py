@@ -1,12 +1,17 @@
 """`makemore validate`, `test` and `predict`: a checkpoint's figures, and its predictions as CSV."""
 
+import csv
 import sys
-from typing import Any
+from typing import Any, TextIO
 
-from makemore_pl.commands.lightning_cli import MakemoreCLI
-from makemore_pl.commands.predictions import write_predictions
-from makemore_pl.commands.training_errors import explained
+import torch
+from torch import Tensor
+
+from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
+from makemore_pl.parsing.lightning_cli import MakemoreCLI
+from makemore_pl.parsing.training_errors import explained
+from makemore_pl.vocabulary import BOUNDARY
 
 
 class EvaluateCLI(MakemoreCLI):
@@ -27,6 +32,25 @@ class EvaluateCLI(MakemoreCLI):
         with explained(self.name, self.started, self.source):
             outputs = self.trainer.predict(**kwargs)
         write_predictions(outputs, self.datamodule, sys.stdout)  # type: ignore[arg-type]  # one loader
+
+
+def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:
+    """Write `context,next,probability,likeliest` for each example, as CSV.
+
+    Args:
+        outputs: log-probabilities (B, V) of the batches of `data.predict_dataloader()`, float.
+        data: the data whose test split they belong to.
+        file: the CSV file, open for writing.
+    """
+    log_probs = torch.cat(outputs).float()  # (N, V)
+    contexts, targets = data.examples("test")
+    texts = ["", *data.vocabulary.characters]  # by id; the boundary is empty
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("context", "next", "probability", "likeliest"))
+    for context, target, log_prob in zip(contexts.tolist(), targets.tolist(), log_probs, strict=True):
+        shown = "".join(texts[token] for token in context if token != BOUNDARY)
+        probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
+        writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
 
 
 def run(command: str, args: list[str]) -> None:

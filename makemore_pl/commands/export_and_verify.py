@@ -3,6 +3,7 @@
 from jsonargparse import ArgumentParser
 
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+from makemore_pl.parsing.training_parser import parse
 
 
 def export(args: list[str]) -> None:
@@ -21,7 +22,7 @@ def export(args: list[str]) -> None:
     add("-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out")
     form_help = "how the network is stored; auto: as trained in model.onnx, the fastest form in sampler.onnx"
     add("--form", type=FormChoice, default="auto", help=form_help)
-    options = parser.parse_args(args)
+    options = parse(parser, args)
     exported = export_checkpoint(options.checkpoint, options.output, options.form)
     print(f"{exported.folder}: {exported.report.describe()}")
 
@@ -39,5 +40,5 @@ def verify(args: list[str]) -> None:
     )
     parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")
     parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
-    options = parser.parse_args(args)
+    options = parse(parser, args)
     print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")

@@ -13,21 +13,21 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from makemore_pl.commands.config_files import plain
-from makemore_pl.commands.lightning_cli import MakemoreCLI, as_list, has_progress_bar
-from makemore_pl.commands.option_checks import expect_run_options
-from makemore_pl.commands.progress_bar import RunProgressBar
-from makemore_pl.commands.resuming import LINKED, expect_same_list, expect_same_run
-from makemore_pl.commands.training_errors import InterruptedFit, explained
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
 from makemore_pl.files import write_whole
 from makemore_pl.inspect.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.inspect.loss_curves import plot_losses
 from makemore_pl.model.recalibration import RecalibrateBatchNorm
+from makemore_pl.parsing.config_files import plain
+from makemore_pl.parsing.lightning_cli import MakemoreCLI, as_list, has_progress_bar
+from makemore_pl.parsing.option_checks import expect_run_options
+from makemore_pl.parsing.resuming import LINKED, expect_same_list, expect_same_run
+from makemore_pl.parsing.training_errors import InterruptedFit, explained
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runs.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from makemore_pl.runs.metrics import METRICS_FILE, is_rank_zero, run_loggers
+from makemore_pl.runs.progress_bar import RunProgressBar
 from makemore_pl.runs.rounds import RunInRounds, RunLength
 from makemore_pl.runs.run_folder import claim_run, confirm_run, hold_run, release_run
 from makemore_pl.runs.signals import StopOnSignal

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from makemore_pl.commands.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.engines import open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 

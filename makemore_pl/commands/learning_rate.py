@@ -5,8 +5,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from makemore_pl.commands.lightning_cli import MakemoreCLI
-from makemore_pl.commands.training_errors import explained
+from makemore_pl.parsing.lightning_cli import MakemoreCLI
+from makemore_pl.parsing.training_errors import explained
 from makemore_pl.runs.lr_find import SweepTrainer
 
 COMMAND = "lr_find"

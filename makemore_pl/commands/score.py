@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from makemore_pl.commands.names_io import read_names, read_stdin, write_rows
-from makemore_pl.commands.runtime_parser import RuntimeParser
+from makemore_pl.parsing.names_io import read_names, read_stdin, write_rows
+from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.scorer import Score, Scorer
 
 COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")

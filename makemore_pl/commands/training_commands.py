@@ -1,17 +1,19 @@
 """The training half's commands: which function runs each, and how its warnings and errors are shown."""
 
+import io
 import logging
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr
 
-from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from makemore_pl.commands import evaluate, export_and_verify, fit, learning_rate, write_report
-from makemore_pl.commands.config_files import find_config
-from makemore_pl.commands.training_errors import is_out_of_memory
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import out_of_memory
+from makemore_pl.parsing.config_files import find_config
+from makemore_pl.parsing.training_errors import is_out_of_memory
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": fit.run,
@@ -54,10 +56,13 @@ def run(command: str, args: list[str]) -> int:
         MakemoreError: anything the user can fix.
     """
     quieten()
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a callback or network in the current folder, as with `python -m`
+    quiet = "--quiet" in args
+    args = [arg for arg in natural(command, args) if arg != "--quiet"]
     try:
-        COMMANDS[command](with_config_files(args))
-    except ArgumentError as error:
-        raise RequestError(f"{command}: {error.message}") from error
+        with redirect_stderr(io.StringIO()) if quiet else nullcontext():
+            COMMANDS[command](with_config_files(args))
     except MisconfigurationException as error:
         raise RequestError(f"{command}: {error}") from error
     except SystemExit as end:
@@ -69,6 +74,14 @@ def run(command: str, args: list[str]) -> int:
             raise out_of_memory() from error
         raise
     return 0
+
+
+def natural(command: str, args: list[str]) -> list[str]:
+    """The command line with a first argument that is no option as the option that is meant."""
+    option = {"fit": "--data.path", "lr-find": "--data.path"}.get(command, "--ckpt_path")
+    if command in ("export", "verify", "report") or not args or args[0].startswith("-"):
+        return args
+    return [option, *args]
 
 
 def with_config_files(args: list[str]) -> list[str]:

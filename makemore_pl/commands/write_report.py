@@ -1,12 +1,16 @@
 """`makemore report`: one HTML page about a checkpoint."""
 
+import sys
+
 from jsonargparse import ArgumentParser
 
+from makemore_pl.parsing.training_parser import parse
 from makemore_pl.report.page import write_report
+from makemore_pl.report.sources import Material
 
 
 def run(args: list[str]) -> None:
-    """Write the page, and print where it is.
+    """Write the page, print where it is, and on stderr what it leaves out.
 
     Raises:
         MakemoreError: anything the user can fix.
@@ -29,5 +33,8 @@ def run(args: list[str]) -> None:
         "--list", type=str, metavar="FILE", help="the training list, where it lies elsewhere than in training"
     )
     add("--seed", type=int, default=42, help="of the names that it makes up")
-    options = parser.parse_args(args)
-    print(write_report(options.checkpoint, options.output, names=options.list, seed=options.seed))
+    options = parse(parser, args)
+    material = Material(options.checkpoint, options.list)
+    print(write_report(material, options.output, options.seed))
+    for sentence in material.missing.values():
+        print(f"makemore: left out of the report: {sentence}", file=sys.stderr)

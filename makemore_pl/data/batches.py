@@ -184,12 +184,17 @@ class BatchLoader:
         if self.seed is not None:
             order = self._permutation(self.n_stretches, number, self.n_stretches).tolist()
         order = order[skipped:]
-        with ThreadPoolExecutor(1) as thread:
+        thread = ThreadPoolExecutor(1)
+        try:
             ahead = None
             for stretch, following in zip(order, [*order[1:], None], strict=True):
                 shuffled = ahead.result() if ahead else self._shuffled(number, stretch)
                 ahead = None if following is None else thread.submit(self._shuffled, number, following)
                 yield shuffled
+        finally:
+            # A pass that is not finished ends where Python collects it: perhaps in this thread, which cannot
+            # wait for itself.
+            thread.shutdown(wait=False)
 
     def _batches(self, stretch: Merged, first: int) -> Iterator[Batch]:
         """This rank's share of a stretch's batches, from batch `first` on."""

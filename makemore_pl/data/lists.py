@@ -106,7 +106,10 @@ def _names_of(content: bytes, source: str, first_line: int) -> list[str]:
         text = content.decode()
     except UnicodeDecodeError as error:
         line = first_line + content.count(b"\n", 0, error.start)
-        raise DataError(f"{source}, line {line}: not UTF-8 (byte 0x{content[error.start]:02X})") from error
+        raise DataError(
+            f"{source}, line {line}: not UTF-8 (byte 0x{content[error.start]:02X}); "
+            "to convert it: iconv -f LATIN1 -t UTF-8"
+        ) from error
     # Only LF and CRLF end a line: str.splitlines would also split at U+2028 and others.
     lines = text.split("\n")
     names = [name for line in lines if (name := line.strip())]

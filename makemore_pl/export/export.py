@@ -80,7 +80,9 @@ def verify_file(file: Path | str, checkpoint: Path | str) -> Report:
     model = source.load_model()
     _require_proof_memory(model)
     info = model_info(source, model)
-    return prove(model, fold(model.layers), info, contexts_to_compare(source, model), [Path(file)])
+    return prove(
+        model, fold(model.layers), info, contexts_to_compare(source, model), [Path(file)], recorded=True
+    )
 
 
 def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:

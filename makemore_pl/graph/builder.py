@@ -25,6 +25,8 @@ Operand: TypeAlias = "Value | NDArray[Any] | np.generic"
 
 OPSET, IR_VERSION = 18, 8
 """Read by ONNX Runtime 1.14 and newer, its web build and Triton."""
+WEIGHT = "weight"
+"""The names of the network's own numbers begin with it."""
 
 
 class GraphBuilder:
@@ -39,7 +41,7 @@ class GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._initializers: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
+        self._initializers: dict[tuple[str, str, tuple[int, ...], bytes], onnx.TensorProto] = {}
         self._counter: Iterator[int] = itertools.count() if parent is None else self._root._counter
 
     def __getattr__(self, operator: str) -> Callable[..., Value]:
@@ -57,14 +59,18 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
         return outputs
 
-    def constant(self, array: "NDArray[Any] | np.generic") -> Value:
+    def constant(self, array: "NDArray[Any] | np.generic", stem: str = "constant") -> Value:
         """An initializer; equal ones are stored once."""
         array = np.asarray(array)
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (stem, array.dtype.str, array.shape, array.tobytes())
         stored = self._root._initializers
         if key not in stored:
-            stored[key] = numpy_helper.from_array(array, self._fresh("constant"))
+            stored[key] = numpy_helper.from_array(array, self._fresh(stem))
         return stored[key].name
+
+    def weight(self, array: NDArray[np.floating[Any]]) -> Value:
+        """An initializer of the network's own numbers, in float32. Its name says so: see `holds_weights`."""
+        return self.constant(np.float32(array), WEIGHT)
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str] | None) -> Value:
         """A graph input; a text in `shape` names a dynamic dimension, None leaves the shape open."""
@@ -153,3 +159,8 @@ class GraphBuilder:
 
     def _fresh(self, stem: str) -> str:
         return f"{stem.lower()}_{next(self._root._counter)}"
+
+
+def holds_weights(tensor: onnx.TensorProto) -> bool:
+    """True for numbers that were rounded from the network's, false for constants of the graph."""
+    return tensor.name.startswith(WEIGHT)

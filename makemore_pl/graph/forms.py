@@ -56,10 +56,10 @@ def add_network(
         FormError: the form does not suit the network's size.
     """
     if form == "table":
-        return g.Gather(weights.table, add_row(g, weights, context))  # (B,) -> (B, V)
+        return g.Gather(g.weight(weights.table), add_row(g, weights, context))  # (B,) -> (B, V)
     first, *later = weights.linears
     if form == "mlp":
-        embedded = g.Gather(np.float32(weights.embedding), context)  # (B, T) -> (B, T, C)
+        embedded = g.Gather(g.weight(weights.embedding), context)  # (B, T) -> (B, T, C)
         flat = g.Reshape(embedded, np.array([-1, first[0].shape[1]]))  # (B, T, C) -> (B, T*C)
         x = _add_linear(g, flat, first)  # (B, T*C) -> (B, H)
     else:
@@ -71,7 +71,7 @@ def add_network(
 
 def _add_linear(g: GraphBuilder, x: Value, linear: Linear) -> Value:
     weight, bias = linear
-    return g.Gemm(x, np.float32(weight), np.float32(bias), transB=1)
+    return g.Gemm(x, g.weight(weight), g.weight(bias), transB=1)
 
 
 def _add_look_ups(g: GraphBuilder, weights: FoldedWeights, context: Value, pairs: bool) -> Value:
@@ -79,7 +79,7 @@ def _add_look_ups(g: GraphBuilder, weights: FoldedWeights, context: Value, pairs
     tables, bias = weights.position_tables()
     tables[0] += bias
     v, width = weights.vocab_size, len(bias)
-    single = [g.constant(np.float32(table)) for table in tables]  # T of (V, H)
+    single = [g.weight(table) for table in tables]  # T of (V, H)
     ids = [g.Gather(context, np.int64(t), axis=1) for t in range(len(single))]  # T of (B,)
     looked_up = []
     while single:
@@ -107,7 +107,7 @@ def add_all_logits(g: GraphBuilder, weights: FoldedWeights, form: Form, request:
             ONNX Runtime loads the file, but only in calls that need them.
     """
     if form == "table":
-        return g.constant(weights.table)
+        return g.weight(weights.table)
     zero = g.Mul(g.Size(request), np.int64(0))
     numbers = g.Unsqueeze(g.Range(zero, np.int64(weights.n_contexts), np.int64(1)), np.array([1]))
     contexts = g.Mod(g.Div(numbers, weights.row_factors), np.int64(weights.vocab_size))  # (V^T, T)

@@ -86,7 +86,8 @@ def add_many_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> 
 
     def by_rows(g: GraphBuilder) -> Sequence[Value]:
         slots = most_slots(weights, MAX_SLOTS_BY_ROWS)
-        return _many(g, request, request.context, 1, step_by_rows(g, request), slots)
+        step = step_by_rows(g, request, only_bent=tables is not None)
+        return _many(g, request, request.context, 1, step, slots)
 
     def by_limits(g: GraphBuilder, tables: Tables) -> Sequence[Value]:
         def draws(several_short: bool) -> Callable[[GraphBuilder], Sequence[Value]]:

@@ -130,8 +130,14 @@ def step_by_limits(
     return step
 
 
-def step_by_rows(g: GraphBuilder, request: Request) -> Step:
-    """Step whose state is the context, (S, T), and which gives log p itself, float64."""
+def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) -> Step:
+    """Step whose state is the context, (S, T), and which gives log p itself, float64.
+
+    Args:
+        g: the graph around the loop.
+        request: what is drawn.
+        only_bent: plain draws go another way, so that no branch for them is written.
+    """
     weights, v = request.weights, request.weights.vocab_size
     is_plain = request.bend.is_off(g)
     some_short = g.Greater(request.short, np.int64(0))
@@ -148,9 +154,10 @@ def step_by_rows(g: GraphBuilder, request: Request) -> Step:
             log_p = g.GatherElements(add_log_softmax(g, logits), g.Unsqueeze(drawn, ROWS), axis=1)  # (S, 1)
             return [drawn, g.Squeeze(log_p, ROWS)]
 
-        drawn, log_p = g.choose(
-            is_plain, lambda g: add_plain_draw(g, logits, scores, short, uniforms, v), bent
-        )
+        def plain(g: GraphBuilder) -> Sequence[Value]:
+            return add_plain_draw(g, logits, scores, short, uniforms, v)
+
+        drawn, log_p = bent(g) if only_bent else g.choose(is_plain, plain, bent)
         older = g.Slice(contexts, np.array([1]), np.array([weights.block_size]), ROWS)  # (S, T-1)
         return drawn, g.Concat(older, g.Unsqueeze(drawn, ROWS), axis=1), log_p
 

@@ -52,33 +52,26 @@ def diagnostic_plots(
 
 def activations(snapshots: Sequence[Snapshot]) -> "Figure":
     """Histograms of each Tanh layer's outputs, one panel for each snapshot."""
-    figure, panels = _histogram_panels(snapshots)
-    for axes, snapshot in zip(panels, snapshots, strict=True):
-        for tanh, colour in _coloured(snapshot.at_ends):
-            mean = f"{snapshot.of(tanh, 'mean'):.2f}".replace("-", "−")
-            label = f"{tanh}: mean {mean}, std {snapshot.of(tanh, 'std'):.2f}, "
-            label += f"{snapshot.of(tanh, 'saturated'):.0%} saturated"
-            _density(axes, snapshot.histograms[f"{tanh}/output"], colour, label)
+
+    def figures(snapshot: Snapshot, tanh: str) -> str:
+        mean, std, saturated = (snapshot.of(tanh, figure) for figure in ("mean", "std", "saturated"))
+        return f"mean {mean:.2f}".replace("-", "−") + f", std {std:.2f}, {saturated:.0%} saturated"
+
+    figure = _tanh_histograms(snapshots, "output", figures, "output of tanh", "")
+    for axes in figure.axes:
         mark_saturation(axes)
-        axes.set(xlabel="output of tanh", ylim=(0, None), title=_step_title(snapshot))
-        legend_below(axes)
     return figure
 
 
 def activation_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     """Histograms of the loss's gradients with respect to those outputs."""
-    figure, panels = _histogram_panels(snapshots)
-    for axes, snapshot in zip(panels, snapshots, strict=True):
-        for tanh, colour in _coloured(snapshot.at_ends):
-            label = f"{tanh}: {_gradient_of(snapshot, tanh)}"
-            _density(axes, snapshot.histograms[f"{tanh}/output_gradient"], colour, label)
+    figure = _tanh_histograms(snapshots, "output_gradient", _gradient_of, "gradient", "mean ± std, ")
+    for axes, snapshot in zip(figure.axes, snapshots, strict=True):
         stds = (snapshot.of(tanh, "gradient_std") for tanh in snapshot.at_ends)
         widest = max(filter(math.isfinite, stds), default=0) or 1
-        axes.set(xlabel="gradient", title=f"mean ± std, {_step_title(snapshot)}")
-        axes.set(xlim=(-4 * widest, 4 * widest), ylim=(0, None))
+        axes.set_xlim(-4 * widest, 4 * widest)
         axes.xaxis.set_major_formatter(lambda value, _: scientific(value))
         axes.locator_params(axis="x", nbins=4)
-        legend_below(axes)
     return figure
 
 
@@ -87,13 +80,13 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
     last = snapshots[-1]
     layers = [weight.removesuffix(".weight") for weight in last.shapes]
     colours, places = layer_colours(len(layers)), range(len(layers))
-    figure, [shapes, sizes] = panels_of(2, height=2.3 + LINE * len(layers))
+    figure, [shapes, sizes] = panels_of(2, height=2.1 + LINE * len(layers))
     for (weight, shape), layer, colour in zip(last.shapes.items(), layers, colours, strict=True):
         label = f"{layer}, {'×'.join(map(str, shape))}: {_gradient_of(last, weight)}"
         std = last.of(weight, "gradient_std")
         unit = std if std and math.isfinite(std) else 1.0
         _density(shapes, last.histograms[f"{weight}/gradient"], colour, label, unit)
-    shapes.set(xlabel="gradient, in its own standard deviations", xlim=(-4, 4), ylim=(0, None))
+    shapes.set(xlabel="gradient, in its own standard deviations", xlim=(-4, 4))
     shapes.set_title(f"weight gradients, mean ± std, {_step_title(last)}")
     legend_below(shapes)
 
@@ -103,10 +96,9 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
         faces = colours if snapshot is last else "none"
         sizes.scatter(ratios, places, s=30, facecolors=faces, edgecolors=colours, label=_step_title(snapshot))
     sizes.set(xlabel="log₁₀ of std of gradient / std of weights", title="gradient-to-data ratio")
-    sizes.set(yticks=places, yticklabels=layers, axisbelow=True)
+    sizes.set(yticks=places, yticklabels=layers, ylim=(len(layers) - 0.5, -0.5), axisbelow=True)
     sizes.margins(x=0.15)
     sizes.locator_params(axis="x", nbins=5)
-    sizes.set_ylim(len(layers) - 0.5, -0.5)
     sizes.grid(axis="y")
     if len(snapshots) > 1:
         legend_below(sizes, columns=2)
@@ -115,14 +107,13 @@ def weight_gradients(snapshots: Sequence[Snapshot]) -> "Figure":
 
 def units_at_their_ends(snapshot: Snapshot) -> "Figure":
     """Map of the outputs with |t| > 0.99, examples × units, one panel for each Tanh layer."""
-    from matplotlib.colors import to_rgba
+    from matplotlib.colors import ListedColormap
 
     tanhs = snapshot.at_ends
-    figure, panels = panels_of(len(tanhs), height=1.35 * len(tanhs) + 0.35, stacked=True)
+    figure, panels = panels_of(len(tanhs), height=1.1 * len(tanhs) + 0.35, stacked=True)
     for axes, (tanh, at_ends) in zip(panels, tanhs.items(), strict=True):
-        image = np.zeros((*at_ends.shape, 4))
-        image[at_ends] = to_rgba(COOL)
-        axes.imshow(image, aspect="auto", interpolation="none")
+        colours = ListedColormap(["none", COOL])
+        axes.imshow(at_ends, colours, aspect="auto", interpolation="none", vmin=0, vmax=1)
         axes.set(yticks=[], ylabel="examples")
         axes.locator_params(axis="x", integer=True)
         n_units = at_ends.shape[1]
@@ -134,7 +125,7 @@ def units_at_their_ends(snapshot: Snapshot) -> "Figure":
 
 def spreads(snapshot: Snapshot) -> "Figure":
     """Standard deviations after each Linear, and after Linear and BatchNorm, forward and backward."""
-    figure, panels = panels_of(2, height=2.9)
+    figure, panels = panels_of(2, height=2.4)
     linears = [weight.removesuffix(".weight") for weight in snapshot.shapes if "embedding" not in weight]
     norms = ["output_norm" if name == "output" else name.replace("linear", "norm") for name in linears]
     lines = {"after Linear": (linears, COOL), "after Linear and BatchNorm": (norms, WARM)}
@@ -157,11 +148,11 @@ def spreads(snapshot: Snapshot) -> "Figure":
 
 def updates(rows: Sequence[StepRow]) -> "Figure":
     """log10 of the update-to-data ratio of each weight matrix over steps, with the guide at 10^-3."""
-    figure, [axes] = panels_of(1, height=2.9)
-    _over_steps(axes, rows, "log10_update_to_data")
+    figure = _over_steps(rows, "log10_update_to_data", "update-to-data ratio", 2.5)
+    [axes] = figure.axes
     axes.axhspan(LOWEST_UPDATE, HIGHEST_UPDATE, color=RULE, alpha=0.35)
     axes.axhline(UPDATE_GUIDE, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set(ylabel="log₁₀ of update / data", title="update-to-data ratio")
+    axes.set_ylabel("log₁₀ of update / data")
     return figure
 
 
@@ -169,9 +160,9 @@ def saturation(rows: Sequence[StepRow]) -> "Figure":
     """Share of saturated outputs of each Tanh layer over steps."""
     from matplotlib.ticker import PercentFormatter
 
-    figure, [axes] = panels_of(1, height=2.4)
-    _over_steps(axes, rows, "saturated")
-    axes.set(ylabel=f"|tanh| > {SATURATED}", title="share of saturated outputs", ylim=(0, None))
+    figure = _over_steps(rows, "saturated", "share of saturated outputs", 2.1)
+    [axes] = figure.axes
+    axes.set(ylabel=f"|tanh| > {SATURATED}", ylim=(0, None))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure
 
@@ -183,29 +174,39 @@ def mark_saturation(axes: "Axes") -> None:
     axes.set_xticks((-1, -0.5, 0, 0.5, 1))
 
 
-def _histogram_panels(snapshots: Sequence[Snapshot]) -> tuple["Figure", list["Axes"]]:
-    """A panel for each snapshot, with room for a line of text on each Tanh layer."""
-    return panels_of(len(snapshots), height=2.5 + LINE * len(snapshots[0].at_ends))
+def _tanh_histograms(
+    snapshots: Sequence[Snapshot], part: str, words: Callable[[Snapshot, str], str], label: str, title: str
+) -> "Figure":
+    """A panel for each snapshot, with a histogram and a line of text for each Tanh layer."""
+    figure, panels = panels_of(len(snapshots), height=2.0 + LINE * len(snapshots[0].at_ends))
+    for axes, snapshot in zip(panels, snapshots, strict=True):
+        for tanh, colour in _coloured(snapshot.at_ends):
+            _density(axes, snapshot.histograms[f"{tanh}/{part}"], colour, f"{tanh}: {words(snapshot, tanh)}")
+        axes.set(xlabel=label, title=title + _step_title(snapshot))
+        legend_below(axes)
+    return figure
 
 
 def _density(axes: "Axes", histogram: Histogram, colour: str, label: str, unit: float = 1.0) -> None:
     """Draw a histogram as a density, over values divided by `unit`."""
-    edges = histogram.edges / unit
-    heights = histogram.counts / max(1.0, histogram.counts.sum()) / np.diff(edges)
+    heights, edges = histogram.density * unit, histogram.edges / unit
     axes.stairs(heights, edges, color=colour, linewidth=1.3, label=label)
     axes.stairs(heights, edges, fill=True, color=colour, alpha=0.08)
-    axes.set_yticks([])
+    axes.set(yticks=[], ylim=(0, None))
     axes.spines["left"].set_visible(False)
 
 
-def _over_steps(axes: "Axes", rows: Sequence[StepRow], figure: str) -> None:
-    """Draw a line for each layer or matrix that has this figure."""
-    ending = f"/{figure}"
+def _over_steps(rows: Sequence[StepRow], figure_name: str, title: str, height: float) -> "Figure":
+    """A line for each layer or matrix that has this figure."""
+    figure, [axes] = panels_of(1, height)
+    ending = f"/{figure_name}"
     for name, colour in _coloured([name for name in rows[-1].figures if name.endswith(ending)]):
         points = [(row.step, row.figures[name]) for row in rows if name in row.figures]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name.removesuffix(ending))
     step_axis(axes)
+    axes.set_title(title)
     legend_below(axes, columns=4)
+    return figure
 
 
 def _coloured(names: Collection[str]) -> Iterable[tuple[str, str]]:

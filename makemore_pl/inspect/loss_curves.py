@@ -14,10 +14,10 @@ from makemore_pl.inspect.plot_style import (
     log_axis,
     panels_of,
     save_png,
+    smooth,
     step_axis,
     style,
 )
-from makemore_pl.inspect.smoothing import smooth
 from makemore_pl.inspect.step_table import StepRow, read_steps
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def loss_curves(rows: Sequence[StepRow]) -> "Figure":
     The mean is that of log10 of the losses, so that the curve runs through the middle of what is seen.
     """
     (steps, losses), (dev_steps, dev) = curve(rows, TRAIN), curve(rows, DEV)
-    figure, [axes] = panels_of(1, height=3.4)
+    figure, [axes] = panels_of(1, height=3.0)
     axes.plot(steps, losses, color=COOL, alpha=0.4, linewidth=1, label="training batches")
     window = max(FEWEST_IN_WINDOW, round(WINDOW * len(steps)))
     if len(steps) > window:

@@ -29,6 +29,12 @@ class Histogram:
     counts: NDArray[np.float64]
     edges: NDArray[np.float64]
 
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """Float64 (bins,), whose integral is 1; zeros where nothing was counted."""
+        density: NDArray[np.float64] = self.counts / max(1.0, self.counts.sum()) / np.diff(self.edges)
+        return density
+
     @classmethod
     def of(cls, values: Tensor, bounds: tuple[float, float] | None = None) -> "Histogram":
         """Count all finite values, over their own range or the given bounds."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from makemore_pl.files import write_output
 
@@ -22,6 +23,8 @@ WIDE, NARROW = 7.2, 3.6
 """Width of a picture on a page, and of one for a telephone, in inches."""
 LINE, LEGEND_OFFSET = 0.19, 0.48
 """Height of one line of a legend, and from the axis down to the first, in inches."""
+FONT_SIZE = 8.5
+"""Points, of the smallest text: at least 8 on A4, whose column is a little narrower than `WIDE`."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -48,15 +51,15 @@ def style(width: float = WIDE) -> AbstractContextManager[None]:
             "axes.titlecolor": INK,
             "axes.titlelocation": "left",
             "axes.titlesize": 9.5,
-            "font.size": 8.5,
+            "font.size": FONT_SIZE,
             "grid.color": RULE,
             "legend.frameon": False,
             "legend.labelcolor": INK,
             "text.color": INK,
             "xtick.color": MUTED,
             "ytick.color": MUTED,
-            "xtick.labelsize": 8,
-            "ytick.labelsize": 8,
+            "xtick.labelsize": FONT_SIZE,
+            "ytick.labelsize": FONT_SIZE,
             "xtick.major.size": 0,
             "ytick.major.size": 0,
             "xtick.minor.size": 0,
@@ -98,6 +101,16 @@ def _is_narrow() -> bool:
     from matplotlib import rcParams
 
     return bool(rcParams["figure.figsize"][0] < WIDE)
+
+
+def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean over the `window` values around each one, over fewer at the ends; float64 (n,) -> (n,)."""
+    window = min(window, len(values))
+    if window < 2:
+        return values
+    sums, counts = (np.convolve(x, np.ones(window), "same") for x in (values, np.ones_like(values)))
+    means: NDArray[np.float64] = sums / counts
+    return means
 
 
 def step_axis(axes: "Axes") -> None:

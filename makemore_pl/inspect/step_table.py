@@ -29,15 +29,13 @@ class StepTable:
     Args:
         file: the CSV file.
         first_step: the step that training starts or resumes at. At 0 an earlier file is replaced unread.
-        sort_columns: keep the columns in alphabetical order, not in the order in which they first appear.
 
     Raises:
         RequestError: the file to resume is damaged.
     """
 
-    def __init__(self, file: Path, first_step: int = 0, sort_columns: bool = False) -> None:
+    def __init__(self, file: Path, first_step: int = 0) -> None:
         self.file = file
-        self._sort = sort_columns
         self._columns, rows = _read(file) if first_step else ([STEP], [])
         self._kept: list[dict[str, str]] | None = [row for row in rows if int(row[STEP]) < first_step]
 
@@ -53,8 +51,6 @@ class StepTable:
         if new or self._kept is not None:
             rows = _read(self.file)[1] if self._kept is None else self._kept
             self._columns += new
-            if self._sort:
-                self._columns.sort()
             header = dict(zip(self._columns, self._columns, strict=True))
             write_whole(self.file, self._lines([header, *rows, row]).encode())
             self._kept = None

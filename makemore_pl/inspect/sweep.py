@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.inspect.plot_style import COOL, WARM, legend_below, panels_of
-from makemore_pl.inspect.smoothing import smooth
+from makemore_pl.inspect.plot_style import COOL, WARM, legend_below, panels_of, smooth
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to load
     from matplotlib.figure import Figure

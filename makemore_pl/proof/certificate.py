@@ -3,7 +3,7 @@
 Before the first tanh the network is a sum with one term for each position of the context. So the largest
 deviation there, over all V^T contexts, is the sum of each position's largest: found in V * T look-ups. From
 there it is carried on: tanh has slope at most 1 and values of at most 1, and a Linear spreads deviations by
-the absolute values of its weights.
+the absolute values of its weights, or by its largest singular value, whichever gives less.
 
 Two deviations are bounded: that of the stored weights, as real numbers, from the folded model's; and that of
 float32 arithmetic from real arithmetic, for any order of summation (Higham, Accuracy and Stability of
@@ -13,6 +13,7 @@ products' absolute values, u = 2^-24).
 Notation: T block size, V vocabulary size, H n_hidden.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +74,11 @@ def certify(trained: FoldedWeights, stored: Network) -> Certificate:
         trained: weights of the folded model, in float64.
         stored: the file's network, of the same shapes.
     """
-    model = Network.from_weights(trained)
+    return certify_network(Network.from_weights(trained), stored)
+
+
+def certify_network(model: Network, stored: Network) -> Certificate:
+    """Bound the deviation of one network from another one of the same shapes."""
     first = first_deviation(model, stored)
     # Absolute values of the numbers added up, for the context where they are largest.
     size = stored.sizes.max(axis=1).sum(axis=0) + np.abs(stored.bias)  # (T, V, H) -> (H,)
@@ -95,20 +100,46 @@ def first_deviation(model: Network, stored: Network) -> Array:
 
 
 def _carry(model: list[Linear], stored: list[Linear], deviation: Array, *, rounding: bool = False) -> Array:
-    """Carry the deviation (H,) of the first pre-activations through the later Linears to the logits, (V,)."""
+    """Carry the deviation (H,) of the first pre-activations through the later Linears to the logits, (V,).
+
+    Two bounds are carried side by side, and each layer takes the smaller: of every unit's deviation, and of
+    the Euclidean length of all of them. The first alone would multiply by the sums of absolute weights, as if
+    all signs agreed in every unit of every layer at once.
+    """
+    length = float(np.linalg.norm(deviation))
     for (weight, bias), (stored_weight, stored_bias) in zip(model, stored, strict=True):
+        fan_in = weight.shape[1]
         # |tanh(a) - tanh(b)| is at most |a - b|, and at most 2.
         inputs_off = np.minimum(deviation + rounding * TANH_ERROR, 2.0)  # (fan_in,)
-        size = np.abs(stored_weight)
+        length = min(length + rounding * TANH_ERROR * math.sqrt(fan_in), float(np.linalg.norm(inputs_off)))
         # w' h' - w h = w' (h' - h) + (w' - w) h, and |h| is at most 1.
-        deviation = (
-            size @ inputs_off + np.abs(stored_weight - weight).sum(axis=1) + np.abs(stored_bias - bias)
-        )
+        size = np.abs(stored_weight)
+        own = np.abs(stored_weight - weight).sum(axis=1) + np.abs(stored_bias - bias)  # (fan_out,)
         if rounding:
-            n_terms = weight.shape[1] + 1
             terms = size.sum(axis=1) * (1 + TANH_ERROR) + np.abs(stored_bias)
-            deviation = deviation + _gamma(n_terms) * terms
+            own = own + _gamma(fan_in + 1) * terms
+        deviation = np.minimum(size @ inputs_off, np.linalg.norm(size, axis=1) * length) + own
+        length = min(
+            largest_gain(stored_weight) * length + float(np.linalg.norm(own)),
+            float(np.linalg.norm(deviation)),
+        )
     return deviation
+
+
+def largest_gain(weight: Array) -> float:
+    """An upper bound of the largest singular value σ of (fan_out, fan_in): (Σ σ^16)^(1/16).
+
+    At most fan_in^(1/16), some 40 % of 200, above it, and computed many times faster.
+    """
+    gram = weight.T @ weight if weight.shape[1] < len(weight) else weight @ weight.T  # singular values: σ²
+    scale = float(np.linalg.norm(gram))
+    if scale == 0:
+        return 0.0
+    power = gram / scale
+    for _ in range(2):
+        power = power @ power  # σ^4, σ^8
+    of_squares = scale * float(np.linalg.norm(power)) ** 0.25
+    return math.sqrt(of_squares) * (1 + 1e-9)  # float64's own rounding
 
 
 def _gamma(n: int) -> float:

@@ -38,12 +38,14 @@ class ContextSet:
         block_size: T.
         corpus: the contexts that occur in the training list, int (n, T); used when not all are compared.
         widest: numbers in the widest layer, for one context; V if the network has none wider.
+        list_missing: contexts of the list were wanted, but the list is gone or has changed.
     """
 
     vocab_size: int
     block_size: int
     corpus: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     widest: int = 0
+    list_missing: bool = False
 
     @property
     def total(self) -> int:
@@ -84,7 +86,10 @@ def contexts_to_compare(checkpoint: Checkpoint, model: BatchNormMLP) -> ContextS
     """All contexts of a checkpoint's model, or where these are too many, its list's and random ones."""
     widest = max(model.n_hidden, model.block_size * model.n_embd)
     contexts = ContextSet(model.vocab_size, model.block_size, widest=widest)
-    return contexts if contexts.exhaustive else replace(contexts, corpus=corpus_contexts(checkpoint))
+    if contexts.exhaustive:
+        return contexts
+    corpus = corpus_contexts(checkpoint)
+    return replace(contexts, corpus=corpus, list_missing=len(corpus) == 0)
 
 
 def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:

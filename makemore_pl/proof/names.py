@@ -6,7 +6,7 @@ judged on its own: some logits that are off by no more than the tolerance must m
 file's character. Everything else must be equal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,24 +15,18 @@ from numpy.typing import NDArray
 from makemore_pl.errors import VerificationError
 from makemore_pl.proof.borderline import could_draw
 from makemore_pl.proof.logits import Logits
+from makemore_pl.proof.trials import Trial
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 
-Generate = Callable[
-    [NDArray[np.float32], NDArray[np.int64], Decoding], tuple[NDArray[np.int64], NDArray[np.float32]]
-]
-"""uniforms (n, steps), prefix (p,), decoding -> tokens (n, length), log_prob (n,)."""
+Ids = NDArray[np.int64]
+Generate = Callable[[NDArray[np.float32], Ids, Decoding], tuple[Ids, NDArray[np.int32], NDArray[np.float32]]]
+"""uniforms (n, steps), prefix (p,), decoding -> tokens and code points (n, length), log_prob (n,)."""
 
-REQUESTS = (
-    (10_000, Decoding(), 0),
-    (1_000, Decoding(temperature=0.5, top_k=5), 0),
-    (1_000, Decoding(temperature=1.5, top_p=0.9, min_length=4), 2),
-    (10, Decoding(temperature=0), 1),
-)
-"""Numbers of names compared, the way they are drawn, and the length of their prefix."""
-MAX_LOGITS = 1 << 25
-"""Logits held at a time; of a very large vocabulary, fewer names are compared."""
-MAX_BORDERLINE = 10
-"""Names with a borderline draw, of 10,000: seen 0 to 2, a wrong sampler would have hundreds."""
+NAMES_PER_BORDERLINE = 1_000
+"""One name in so many may have a borderline draw: seen are 0 to 2 in 10,000; a wrong sampler has hundreds."""
+
+OTHERS_EVERY = 7
+"""Every seventh trial: without a common factor with the numbers of prefixes, lengths, bends and sizes."""
 
 
 @dataclass(frozen=True)
@@ -51,63 +45,106 @@ class SameNames:
 
 
 def compare_names(
-    generate: Generate, logits: Logits, vocab_size: int, block_size: int, steps: int, tolerance: float
+    samplers: Sequence[Generate],
+    trials: Iterable[Trial],
+    logits: Logits,
+    block_size: int,
+    codepoints: NDArray[np.int32],
+    tolerance: float,
 ) -> SameNames:
-    """Compare a sampler with the step-by-step one over the trained model.
+    """Compare samplers with the step-by-step one over the trained model.
 
     Args:
-        generate: the sampler.
+        samplers: one file opened in several ways. The first is given all trials, the others a seventh.
+        trials: what is requested.
         logits: of the trained model in float64.
-        vocab_size: V.
         block_size: T.
-        steps: draws for each name.
+        codepoints: (V,), of each id.
         tolerance: largest deviation of a logit that float32 explains.
+
+    Returns:
+        The figures of the sampler with the most borderline draws.
 
     Raises:
         VerificationError: a name differs by more than a borderline draw, or too many do.
     """
-    rng = np.random.default_rng(0)
-    compared = borderline = 0
+    compared = random = 0
+    borderline = np.zeros(len(samplers), dtype=np.int64)
     largest = 0.0
-    prefix: NDArray[np.int64] = np.array([], dtype=np.int64)
-    for most, decoding, prefix_length in REQUESTS:
-        n = min(most, max(100, MAX_LOGITS // vocab_size))
-        uniforms = rng.random((n, steps), dtype=np.float32)
-        prefix = prefix[:prefix_length]  # of a name that was drawn before
-        expected, expected_log_prob = sample_stepwise(logits, block_size, uniforms, prefix, decoding)
-        tokens, log_prob = generate(uniforms, prefix, decoding)
-        if len(tokens) != n:
-            raise VerificationError(f"sampler.onnx: {len(tokens)} names, expected {n}")
-        width = max(expected.shape[1], tokens.shape[1])
-        ours, theirs = _padded(expected, width), _padded(tokens, width)
-        different = np.flatnonzero((ours != theirs).any(axis=1))
-        for row in different:
-            expect_borderline(
-                logits, block_size, uniforms[row], ours[row], theirs[row], prefix, decoding, tolerance
-            )
-        equal = np.setdiff1d(np.arange(n), different)
-        off = np.abs(log_prob[equal] - expected_log_prob[equal])
-        # A log-probability is off by at most twice its logit, once for each of the name's characters.
-        if not (off <= 2 * tolerance * (theirs.shape[1] + 1) + 1e-5).all():
-            raise VerificationError(f"sampler.onnx: a log-likelihood differs by {off.max():.3g}")
-        largest = max(largest, float(off.max(initial=0.0)))
-        compared += n
-        borderline += len(different)
-        prefix = expected[0][expected[0] > 0] if prefix_length == 0 else prefix
-    if borderline > MAX_BORDERLINE:
+    for number, trial in enumerate(trials):
+        uniforms = trial.uniforms()
+        due = sample_stepwise(logits, block_size, uniforms, trial.prefix, trial.decoding)
+        for i, generate in enumerate(samplers):
+            if i > 0 and number % OTHERS_EVERY:
+                continue
+            names = generate(uniforms, trial.prefix, trial.decoding)
+            different, off = _compare(names, due, trial, uniforms, logits, block_size, codepoints, tolerance)
+            largest = max(largest, off)
+            if not trial.on_edges:
+                borderline[i] += different
+        compared += trial.n
+        random += 0 if trial.on_edges else trial.n
+    if borderline.max() * NAMES_PER_BORDERLINE > random:
         raise VerificationError(
-            f"sampler.onnx: {borderline} of {compared:,} names differ, too many for rounding"
+            f"sampler.onnx: {borderline.max()} of {random:,} names differ, too many for rounding"
         )
-    return SameNames(compared, borderline, largest)
+    return SameNames(compared, int(borderline.max()), largest)
+
+
+def _compare(
+    names: tuple[Ids, NDArray[np.int32], NDArray[np.float32]],
+    due: tuple[Ids, NDArray[np.float32]],
+    trial: Trial,
+    uniforms: NDArray[np.float32],
+    logits: Logits,
+    block_size: int,
+    codepoints: NDArray[np.int32],
+    tolerance: float,
+) -> tuple[int, float]:
+    """Number of names with a borderline draw, and the largest deviation of the others' log-likelihoods."""
+    tokens, characters, log_prob = names
+    n = trial.n
+    if tokens.ndim != 2 or len(tokens) != n or characters.shape != tokens.shape or log_prob.shape != (n,):
+        shapes = [tokens.shape, characters.shape, log_prob.shape]
+        raise VerificationError(f"sampler.onnx: outputs of the shapes {shapes}, expected {n} names")
+    width = max(due[0].shape[1], tokens.shape[1])
+    ours, theirs = _padded(due[0], width), _padded(tokens, width)
+    different = (ours != theirs).any(axis=1)
+    for row in np.flatnonzero(different):
+        expect_borderline(
+            logits,
+            block_size,
+            uniforms[row],
+            ours[row],
+            theirs[row],
+            trial.prefix,
+            trial.decoding,
+            tolerance,
+        )
+    if tokens.shape[1] != due[0].shape[1] and not different.any():
+        raise VerificationError(
+            f"sampler.onnx: names of {tokens.shape[1]} columns, {due[0].shape[1]} expected"
+        )
+    # Ids first: one that is no id has been refused above.
+    if not np.array_equal(characters, codepoints[tokens]):
+        raise VerificationError("sampler.onnx: code points that are not those of its tokens")
+    expected = due[1][~different]
+    off = np.abs(log_prob[~different] - expected)
+    # A log-probability is off by at most twice its logit, once for each of the name's characters; and by the
+    # rounding of both to float32.
+    allowed = 2 * tolerance * (len(trial.prefix) + width + 1) + np.spacing(np.abs(expected)) + 1e-9
+    if not (off <= allowed).all():
+        raise VerificationError(f"sampler.onnx: a log-likelihood differs by {off.max():.3g}")
+    return int(different.sum()), float(off.max(initial=0.0))
 
 
 def expect_borderline(
     logits: Logits,
     block_size: int,
     uniforms: NDArray[np.float32],
-    ours: NDArray[np.int64],
-    theirs: NDArray[np.int64],
-    prefix: NDArray[np.int64],
+    ours: Ids,
+    theirs: Ids,
+    prefix: Ids,
     decoding: Decoding,
     tolerance: float,
 ) -> None:
@@ -115,10 +152,11 @@ def expect_borderline(
     at = int(np.flatnonzero(ours != theirs)[0])
     context = np.concatenate([np.zeros(block_size, dtype=np.int64), ours[:at]])[-block_size:]
     [expected] = logits(context[None]).astype(np.float64)  # (V,)
+    drawn = at - len(prefix)
     explained = (
-        at >= len(prefix)
-        and 0 <= theirs[at] < len(expected)
-        and could_draw(expected, float(uniforms[at - len(prefix)]), int(theirs[at]), decoding, at, tolerance)
+        0 <= drawn < len(uniforms)
+        and ((theirs >= 0) & (theirs < len(expected))).all()
+        and could_draw(expected, float(uniforms[drawn]), int(theirs[at]), decoding, at, tolerance)
     )
     if not explained:
         raise VerificationError(
@@ -127,6 +165,6 @@ def expect_borderline(
         )
 
 
-def _padded(names: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+def _padded(names: Ids, width: int) -> Ids:
     """Names (n, length) padded with boundaries, (n, width)."""
     return np.pad(names, ((0, 0), (0, width - names.shape[1])))

@@ -1,25 +1,30 @@
-"""The numbers of a report: likelihoods on the splits, embedding map, continuations."""
+"""The numbers of a report: likelihoods beside those of counting, continuations, a look inside."""
 
-import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from makemore_pl.inspect.measures import Snapshot
+from makemore_pl.inspect.probe import take_snapshot
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.report.characters import BOUNDARY_SIGN, visible
 from makemore_pl.report.sources import Material
-from makemore_pl.vocabulary import BOUNDARY, Vocabulary
+from makemore_pl.studies.ngrams import kneser_ney
+from makemore_pl.vocabulary import BOUNDARY
 
 CHUNK = 65_536
 """Examples computed at a time."""
-BOUNDARY_SIGN, SPACE_SIGN = "·", "␣"
+LONGEST_COUNTED = 5
+"""Longest context that is counted: beyond it little is left to count."""
 LIKELIEST = 8
 """Continuations shown after each context."""
 CONTEXTS_SHOWN = 6
+SAMPLE = 2_048
+"""Examples looked at inside the network: about a default batch."""
 
 
 @torch.inference_mode()
@@ -34,53 +39,22 @@ def nll(model: BatchNormMLP, contexts: Tensor, targets: Tensor) -> float:
     return total / len(targets)
 
 
-@dataclass(frozen=True)
-class EmbeddingMap:
-    """The place of each character, in two dimensions.
-
-    Attributes:
-        points: float64 (V, 2).
-        labels: what is written there, one for each id.
-        vowels: which of them are vowels, of alphabets that have letters for them.
-        variance: share of the variance that each axis holds, or None where the embedding has 2 dimensions.
-    """
-
-    points: NDArray[np.float64]
-    labels: list[str]
-    vowels: list[bool]
-    variance: tuple[float, float] | None
+def nll_of_counting(material: Material) -> dict[int, tuple[float, float]]:
+    """NLL of dev and test by Kneser-Ney counts, by the number of characters that the next one depends on."""
+    if material.training_examples is None:
+        return {}
+    splits = [material.examples(split) for split in ("dev", "test")]
+    both = torch.cat([contexts for contexts, _ in splits]), torch.cat([targets for _, targets in splits])
+    longest = min(material.model.block_size, LONGEST_COUNTED)
+    found = {}
+    for n_context in sorted({0, 1, longest}):
+        losses = -np.log(kneser_ney(material.training_examples, both, n_context, material.model.vocab_size))
+        dev, test = np.split(losses, [len(splits[0][1])])
+        found[n_context] = float(dev.mean()), float(test.mean())
+    return found
 
 
-def embedding_map(model: BatchNormMLP, vocabulary: Vocabulary) -> EmbeddingMap:
-    """The embedding as it is where it has two dimensions, else its two principal components."""
-    embedding = model.state_dict()["layers.embedding.weight"].double().numpy()  # (V, C)
-    labels = [BOUNDARY_SIGN, *map(visible, vocabulary.characters)]
-    vowels = [False, *map(is_vowel, vocabulary.characters)]
-    if embedding.shape[1] <= 2:
-        points = np.zeros((len(embedding), 2))
-        points[:, : embedding.shape[1]] = embedding
-        return EmbeddingMap(points, labels, vowels, None)
-    centred = embedding - embedding.mean(axis=0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
-    shares = s**2 / max(float((s**2).sum()), np.finfo(np.float64).tiny)
-    return EmbeddingMap(u[:, :2] * s[:2], labels, vowels, (float(shares[0]), float(shares[1])))
-
-
-def visible(character: str) -> str:
-    """A character as it can be seen alone: a space has a sign, a combining mark a circle to stand on."""
-    if character.isspace():
-        return SPACE_SIGN
-    return f"◌{character}" if unicodedata.combining(character) else character
-
-
-def is_vowel(character: str) -> bool:
-    """True for vowels of the Latin, Greek and Cyrillic alphabets, with or without accents."""
-    base = unicodedata.normalize("NFD", character.casefold())[0]
-    return base in "aeiouyæøœıαεηιουωаеиоуыэюяєії"
-
-
-@dataclass(frozen=True)
-class Next:
+class Next(NamedTuple):
     """One continuation: a character, its probability, and its share in the list (None: not known)."""
 
     character: str
@@ -88,18 +62,12 @@ class Next:
     share: float | None
 
 
-@dataclass(frozen=True)
-class Continuations:
-    """The likeliest next characters after one context, which stood `count` times in the training list."""
+class Continuations(NamedTuple):
+    """The likeliest next characters after one context, which stood `seen` times in the training list."""
 
     context: str
-    count: int | None
+    seen: int | None
     likeliest: list[Next]
-
-    @property
-    def most(self) -> float:
-        """The largest probability or share."""
-        return max(max(following.probability, following.share or 0) for following in self.likeliest)
 
 
 @torch.inference_mode()
@@ -107,20 +75,21 @@ def continuations(material: Material, made_up: list[str]) -> list[Continuations]
     """For the start of a name, and the commonest contexts of one, two and three letters."""
     model, characters = material.model, material.vocabulary.characters
     names = material.data.corpus.names("train") if material.data is not None else made_up
+    signs = ["end", *map(visible, characters)]
     shown = []
     for text in common_contexts(names, model.block_size):
-        ids = [0] * model.block_size + material.vocabulary.encode(text).tolist()
+        ids = [BOUNDARY] * model.block_size + material.vocabulary.encode(text).tolist()
         context = torch.tensor([ids[-model.block_size :]])  # (1, T)
         probabilities = model(context).double().softmax(dim=1)[0]  # (V,)
-        shares, count = _shares(material, context)
+        shares, count = None, None
+        if material.training_examples is not None:
+            contexts, targets = material.training_examples
+            followed = targets[(contexts == context).all(dim=1)]
+            count = len(followed)
+            shares = torch.bincount(followed, minlength=model.vocab_size) / max(1, count)  # (V,)
         top = probabilities.topk(min(LIKELIEST, len(probabilities))).indices.tolist()
         likeliest = [
-            Next(
-                "end" if i == BOUNDARY else visible(characters[i - 1]),
-                probabilities[i].item(),
-                None if shares is None else shares[i].item(),
-            )
-            for i in top
+            Next(signs[i], probabilities[i].item(), None if shares is None else shares[i].item()) for i in top
         ]
         written = BOUNDARY_SIGN * (model.block_size - len(text)) + "".join(map(visible, text))
         shown.append(Continuations(written, count, likeliest))
@@ -150,11 +119,17 @@ def common_contexts(names: list[str], block_size: int) -> list[str]:
     return chosen
 
 
-def _shares(material: Material, context: Tensor) -> tuple[Tensor | None, int | None]:
-    """Shares (V,) of the characters that followed a context in the training list, and its count there."""
+def look_inside(material: Material) -> Snapshot | None:
+    """Measure layers and gradients in one forward and backward pass on a sample of the training split.
+
+    BatchNorm normalises the sample itself, as in training; Dropout is left off. The material's own network is
+    not touched. None where the list is not available.
+    """
     if material.training_examples is None:
-        return None, None
+        return None
     contexts, targets = material.training_examples
-    followed = targets[(contexts == context).all(dim=1)]
-    counts = torch.bincount(followed, minlength=material.model.vocab_size)
-    return counts / max(1, len(followed)), len(followed)
+    chosen = torch.randperm(len(targets), generator=torch.Generator().manual_seed(42))[:SAMPLE]
+    model = material.checkpoint.load_model()
+    for layer in model.modules():
+        layer.train(not isinstance(layer, nn.Dropout))
+    return take_snapshot(model, contexts[chosen], targets[chosen], material.checkpoint.global_step)

@@ -12,42 +12,36 @@ from markupsafe import Markup
 from makemore_pl.errors import RequestError
 from makemore_pl.files import write_output
 from makemore_pl.inspect.diagnostic_plots import diagnostic_plots
-from makemore_pl.inspect.findings import findings_at_start, findings_over_run
+from makemore_pl.inspect.findings import findings_at_start, findings_over_run, within_limits
 from makemore_pl.inspect.loss_curves import DEV, curve, has_losses, loss_curves
 from makemore_pl.inspect.plot_style import scientific
-from makemore_pl.report import likelihoods as figures
+from makemore_pl.report.characters import BOUNDARY_SIGN, embedding_map
+from makemore_pl.report.likelihoods import SAMPLE, continuations, look_inside, nll, nll_of_counting
 from makemore_pl.report.sampled_names import DRAWN, make_up
-from makemore_pl.report.snapshot import SAMPLE, look_inside
-from makemore_pl.report.sources import Material, gather
+from makemore_pl.report.sources import Material
 from makemore_pl.report.svg import MOST_LABELS, embedding_picture, picture
 
 REPORT_PAGE = "report.html"
 
 
-def write_report(
-    checkpoint: Path | str, output: Path | str | None = None, *, names: str | None = None, seed: int = 42
-) -> Path:
+def write_report(material: Material, output: Path | str | None = None, seed: int = 42) -> Path:
     """Write the page. It appears when it is complete.
 
     Args:
-        checkpoint: a checkpoint of `makemore fit`.
+        material: of the report.
         output: the file; by default `report.html` beside the checkpoint.
-        names: the training list, where it no longer lies where it lay in training.
         seed: of the sampled names.
 
     Returns:
         The file.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read.
-        DataError: `names` cannot be read.
-        RequestError: `names` is another list, the seed is negative, or the file cannot be written.
+        RequestError: the seed is negative, or the file cannot be written.
     """
     if seed < 0:
         raise RequestError(f"report: the seed must be at least 0, not {seed}")
     if output is not None and Path(output).is_dir():
         raise RequestError(f"report: {output} is a folder; a file is needed")
-    material = gather(checkpoint, names)
     path = Path(output) if output is not None else material.checkpoint.path.parent / REPORT_PAGE
     write_output(path, render(material, seed).encode())
     return path
@@ -66,21 +60,21 @@ def render(material: Material, seed: int) -> str:
         exp=math.exp, log=math.log, scientific=scientific, percent=percent, setting=as_in_yaml
     )
     script, _, _ = environment.loader.get_source(environment, "batchnorm.js")  # type: ignore[union-attr]  # set above
-    made_up = make_up(material, seed)
+    made_up, share_new = make_up(material, seed)
     snapshot = look_inside(material)
     seen = material.diagnostics or ([snapshot.row] if snapshot is not None else [])
-    embedding = figures.embedding_map(material.model, material.vocabulary)
+    embedding = embedding_map(material.model, material.vocabulary)
+    following = continuations(material, [name.name for name in made_up])
     return environment.get_template("report.html").render(
-        title=material.checkpoint.data["list_name"],
         material=material,
         model=material.model,
         checkpoint=material.checkpoint,
         vocab_size=len(material.vocabulary),
-        scores={
-            split: figures.nll(material.model, *material.examples(split))
-            for split in (("dev", "test") if material.data is not None else ())
-        },
+        scores=material.data and {s: nll(material.model, *material.examples(s)) for s in ("dev", "test")},
+        counting=nll_of_counting(material),
         made_up=made_up,
+        share_new=share_new,
+        longest_name=max(len(name.name) for name in made_up),
         n_drawn=DRAWN,
         lowest_dev=min(curve(material.metrics, DEV)[1], default=None),
         loss_picture=has_losses(material.metrics)
@@ -91,12 +85,15 @@ def render(material: Material, seed: int) -> str:
         },
         sample=min(SAMPLE, len(material.training_examples[1])) if material.training_examples else 0,
         findings=(findings_at_start(seen[0]) if seen and seen[0].step == 0 else []) + findings_over_run(seen),
+        healthy=within_limits(seen),
         embedding=embedding,
         embedding_picture=picture(
             "embedding", "map of the characters' embeddings", lambda: embedding_picture(embedding)
         ),
+        boundary=BOUNDARY_SIGN,
         most_labels=MOST_LABELS,
-        continuations=figures.continuations(material, [name.name for name in made_up.shown]),
+        continuations=following,
+        most_likely=max(x for c in following for n in c.likeliest for x in (n.probability, n.share or 0)),
         settings={
             "network and training": material.checkpoint.model_arguments,
             "data": material.checkpoint.data_arguments,

@@ -1,7 +1,6 @@
 """Names sampled from the model, each with its likelihood, known or new."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +15,8 @@ DRAWN = 1_000
 SHOWN = 40
 
 
-@dataclass(frozen=True)
-class MadeUp:
-    """One name.
-
-    Attributes:
-        name: the name.
-        log_prob: its log-likelihood in nats, its end included.
-        is_new: True if it is not in the list; None where the list is not available.
-    """
+class MadeUp(NamedTuple):
+    """A name, its log-likelihood in nats (with its end), and True if the list lacks it (None: no list)."""
 
     name: str
     log_prob: float
@@ -36,30 +28,17 @@ class MadeUp:
         return float(np.exp(-self.log_prob / (len(self.name) + 1)))
 
 
-@dataclass(frozen=True)
-class Names:
-    """A sample of `DRAWN` names.
+def make_up(material: Material, seed: int) -> tuple[list[MadeUp], float | None]:
+    """Draw names from the exported sampler, else step by step from the checkpoint: the same names.
 
-    Attributes:
-        shown: the first different ones.
-        share_new: share of all that is not in the list; None where it is not available.
-        source: what drew them, in words.
+    Returns:
+        The first different ones of `DRAWN`, and the share of all that is new; None where there is no list.
     """
-
-    shown: list[MadeUp]
-    share_new: float | None
-    source: str
-
-
-def make_up(material: Material, seed: int) -> Names:
-    """Draw names from the exported sampler, else step by step from the checkpoint: the same names."""
     if material.export is not None:
-        source = "by the exported sampler"
         batches = list(Sampler(material.export, prepare=False).stream(DRAWN, seed=seed))
         names = [name for batch in batches for name in batch.names]
         log_probs = [log_prob for batch in batches for log_prob in batch.log_probs]
     else:
-        source = "step by step from the checkpoint"
         names, log_probs = _draw_stepwise(material, seed)
     known = None if material.data is None else frozenset(material.data.list.names())
     first = dict(zip(reversed(names), reversed(log_probs), strict=True))  # each name once
@@ -67,8 +46,7 @@ def make_up(material: Material, seed: int) -> Names:
         MadeUp(name, first[name], None if known is None else name not in known)
         for name in list(dict.fromkeys(names))[:SHOWN]
     ]
-    share_new = None if known is None else sum(name not in known for name in names) / len(names)
-    return Names(shown, share_new, source)
+    return shown, None if known is None else sum(name not in known for name in names) / len(names)
 
 
 @torch.inference_mode()

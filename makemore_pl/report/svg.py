@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from makemore_pl.inspect.plot_style import COOL, INK, MUTED, NARROW, RULE, TINT, WARM, WIDE, panels_of, style
-from makemore_pl.report.likelihoods import EmbeddingMap
+from makemore_pl.report.characters import EmbeddingMap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def inline_svg(figure: "Figure", name: str, description: str) -> Markup:
 
 def embedding_picture(embedding: EmbeddingMap) -> "Figure":
     """Each character where its embedding lies, or beside it, joined by a line, where others lie close."""
-    figure, [axes] = panels_of(1, height=4.4)
+    figure, [axes] = panels_of(1, height=4.0)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.08)
     axes.locator_params(nbins=5)
@@ -85,6 +85,7 @@ def embedding_picture(embedding: EmbeddingMap) -> "Figure":
     axes.autoscale_view()
     figure.draw_without_rendering()  # only now is it known where on the page a point lies
     axes.autoscale(False)
+    axes.set_aspect("auto")  # the limits are now those of equal scales
 
     points = embedding.points[:MOST_LABELS]
     pixels_per_point = figure.dpi / 72

@@ -73,13 +73,19 @@ class Checkpoint:
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint of this project. Only tensors and plain values are unpickled, never code.
 
+    Args:
+        path: the file, or a run's folder: then its best checkpoint, or the last if none was evaluated.
+
     Raises:
         CheckpointError: missing, damaged, diverged, or written by another program.
         MemoryLimitError: it would take too much memory.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path}: a folder, not a checkpoint; did you mean {path / 'best.ckpt'}?")
+    if path.is_dir():  # a run's folder
+        found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(f"{path}: the folder holds neither best.ckpt nor last.ckpt")
+        path = found[0]
     file_size(path, CheckpointError)  # a pipe would never end
     try:
         _verify_checksums(path)

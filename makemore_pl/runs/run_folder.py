@@ -135,14 +135,18 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def resolve_checkpoint(path: str, run: str | None, runs_dir: Path = RUNS_DIR) -> Path:
+def resolve_checkpoint(
+    path: str, run: str | None, runs_dir: Path = RUNS_DIR, *, for_fit: bool = False
+) -> Path:
     """The file that `--ckpt_path` stands for: `best` or `last` of a run, by default of the newest, or a path.
+
+    A run's folder stands for its last checkpoint where a fit is resumed.
 
     Raises:
         RequestError: there is no such run, or a newer one has no checkpoint yet.
     """
     if path not in (BEST, LAST):
-        return Path(path)
+        return last_checkpoint(Path(path)) if Path(path).is_dir() and for_fit else Path(path)
     folder = _newest(path, runs_dir) if run is None else runs_dir / run
     return last_checkpoint(folder) if path == LAST else folder / f"{BEST}.ckpt"
 

@@ -45,6 +45,11 @@ class Decoding:
     def __post_init__(self) -> None:
         check_limits(self)
 
+    @property
+    def bends(self) -> bool:
+        """True where temperature, top-k or top-p change the distribution."""
+        return self.temperature != 1 or self.top_k > 0 or self.top_p < 1
+
 
 def draw(
     logits: NDArray[np.floating[Any]], uniforms: NDArray[np.float32], decoding: Decoding, length: int
@@ -63,23 +68,39 @@ def draw(
     scores = logits.astype(np.float64)
     if length < decoding.min_length:
         scores[:, BOUNDARY] = -np.inf
-    temperature = np.float32(decoding.temperature)  # the contract's
-    if temperature == 0:
-        likeliest: NDArray[np.int64] = scores.argmax(axis=1)
-        return likeliest
-    if 0 < decoding.top_k < scores.shape[1]:
-        kth_largest = -np.partition(-scores, decoding.top_k - 1, axis=1)[:, decoding.top_k - 1]
-        scores[scores < kth_largest[:, None]] = -np.inf
-    # Shifted first: a tiny temperature then cannot overflow.
-    with np.errstate(over="ignore"):
-        scaled = (scores - scores.max(axis=1, keepdims=True)) / np.float64(temperature)
-    weights = np.exp(scaled)  # (n, V), not yet normalised
-    if decoding.top_p < 1:
-        weights[weights < _nucleus_threshold(weights, np.float64(np.float32(decoding.top_p)))] = 0
+    weights = np.exp(bend(scores, decoding))  # (n, V), not yet normalised
     cumulative = weights.cumsum(axis=1)
     target = uniforms.astype(np.float64)[:, None] * cumulative[:, -1:]
     drawn: NDArray[np.int64] = (cumulative <= target).sum(axis=1)
     return drawn
+
+
+def bend(scores: NDArray[np.float64], decoding: Decoding) -> NDArray[np.float64]:
+    """Apply temperature, top-k and top-p.
+
+    Args:
+        scores: logits, float64 (n, V); may be overwritten.
+        decoding: temperature, top-k, top-p.
+
+    Returns:
+        Logarithms of weights, float64 (n, V): 0 for the likeliest id, -inf for those that are never drawn.
+    """
+    # Shifted first: a tiny temperature then cannot overflow.
+    shifted: NDArray[np.float64] = scores - scores.max(axis=1, keepdims=True)
+    temperature = np.float32(decoding.temperature)  # the contract's
+    if temperature == 0:
+        shifted[:] = -np.inf
+        shifted[np.arange(len(scores)), scores.argmax(axis=1)] = 0
+        return shifted
+    if 0 < decoding.top_k < scores.shape[1]:
+        kth_largest = -np.partition(-scores, decoding.top_k - 1, axis=1)[:, decoding.top_k - 1]
+        shifted[scores < kth_largest[:, None]] = -np.inf
+    with np.errstate(over="ignore"):
+        shifted /= np.float64(temperature)
+    if decoding.top_p < 1:
+        weights = np.exp(shifted)
+        shifted[weights < _nucleus_threshold(weights, np.float64(np.float32(decoding.top_p)))] = -np.inf
+    return shifted
 
 
 def _nucleus_threshold(weights: NDArray[np.float64], top_p: np.float64) -> NDArray[np.float64]:

@@ -88,7 +88,7 @@ class GraphSampler:
         """Draw n names; see `NextCharacterModel.generate`."""
 
         def run(part: NDArray[np.float32]) -> Names:
-            codepoints, log_prob = self._run("codepoints", part, prefix, decoding)
+            codepoints, log_prob = self._run(["codepoints", "log_prob"], part, prefix, decoding)
             return _expect_names((codepoints, log_prob), len(part), self._file.path)
 
         n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
@@ -99,15 +99,18 @@ class GraphSampler:
         with ThreadPoolExecutor(n_parts) as pool:
             return _join(list(pool.map(run, np.array_split(uniforms, n_parts))))
 
-    def generate_tokens(
+    def generate_all(
         self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Draw the same names as ids, int64 (n, length), 0 after the end, with their log_prob."""
-        tokens, log_prob = self._run("tokens", uniforms, prefix, decoding)
-        return tokens, log_prob
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Draw names in one call, with all outputs: ids int64 (n, length), code points, log_prob."""
+        tokens, codepoints, log_prob = self._run(list(SAMPLER_OUTPUTS), uniforms, prefix, decoding)
+        _expect_names((codepoints, log_prob), len(uniforms), self._file.path)
+        if tokens.shape != codepoints.shape:
+            raise ModelFileError(f"{self._file.path}: damaged (it gives other than {len(uniforms):,} names)")
+        return tokens, codepoints, log_prob
 
     def _run(
-        self, output: str, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+        self, outputs: list[str], uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
     ) -> list[NDArray[Any]]:
         inputs: dict[str, NDArray[Any]] = {
             "uniforms": uniforms,
@@ -117,7 +120,7 @@ class GraphSampler:
             "top_p": np.array(decoding.top_p, dtype=np.float32),
             "min_length": np.array(decoding.min_length, dtype=np.int64),
         }
-        return self._file.compute([output, "log_prob"], inputs)
+        return self._file.compute(outputs, inputs)
 
 
 def _join(parts: Sequence[Names]) -> Names:
@@ -143,17 +146,20 @@ def _expect_names(names: Names, n: int, path: Path) -> Names:
     return names
 
 
-def open_engine(path: Path, prepare: bool = True) -> NextCharacterModel | GraphSampler:
+def open_engine(
+    path: Path, prepare: bool = True, content: bytes | None = None
+) -> NextCharacterModel | GraphSampler:
     """Open an exported file of either kind.
 
     Args:
         path: the file.
         prepare: see `session_options`.
+        content: the file's bytes, where they have been read already.
 
     Raises:
         ModelFileError: missing, damaged, or not one of ours.
     """
-    file = OnnxFile(path, prepare)
+    file = OnnxFile(path, prepare, content)
     try:
         info = ModelInfo.from_metadata(file.session.get_modelmeta().custom_metadata_map, path)
         is_sampler = any(node.name == "uniforms" for node in file.session.get_inputs())

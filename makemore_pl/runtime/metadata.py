@@ -22,7 +22,8 @@ SAMPLER_FILE = "sampler.onnx"
 REPORT_FILE = "verification.json"
 RUNS_DIR = Path("checkpoints")
 
-_PREFIX = "makemore."  # our keys in the file's metadata_props, apart from other tools'
+PREFIX = "makemore."
+"""Our keys in the file's metadata_props begin with it, apart from other tools'."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ModelInfo:
 
     def to_metadata(self) -> dict[str, str]:
         """What to store in a file's `metadata_props`."""
-        return {_PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+        return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], source: Path) -> "ModelInfo":
@@ -66,13 +67,13 @@ class ModelInfo:
         Raises:
             ModelFileError: keys are missing, malformed, or of a newer format.
         """
-        version = metadata.get(_PREFIX + "format_version")
+        version = metadata.get(PREFIX + "format_version")
         if version is None:
             raise ModelFileError(f"{source}: not exported by makemore (no format version in its metadata)")
         if version != str(FORMAT_VERSION):
             raise ModelFileError(f"{source}: format version {version}; this program reads {FORMAT_VERSION}")
         try:
-            values = {f.name: json.loads(metadata[_PREFIX + f.name]) for f in fields(cls)}
+            values = {f.name: json.loads(metadata[PREFIX + f.name]) for f in fields(cls)}
         except (KeyError, ValueError, RecursionError) as error:
             raise ModelFileError(
                 f"{source}: damaged metadata ({type(error).__name__}: {str(error)[:80]})"

@@ -8,7 +8,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
-from dataclasses import field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from makemore_pl.errors import RequestError
@@ -18,6 +18,8 @@ Options = TypeVar("Options")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 
+REQUIRED: Any = MISSING
+"""As a default: the option must be given."""
 FULFILS = {"above": operator.gt, "at_least": operator.ge, "at_most": operator.le}
 
 
@@ -25,7 +27,7 @@ def option(default: Any, help: str, *, metavar: str | None = None, **limits: flo
     """A field of an options dataclass.
 
     Args:
-        default: the value if left out.
+        default: the value if left out; REQUIRED if it may not be.
         help: a line for the command line's help.
         metavar: how the help names the value, if not like the option.
         limits: above, at_least, at_most. None as a value has none.

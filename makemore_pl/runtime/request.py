@@ -1,64 +1,147 @@
 """What can be asked of a sampler: each option is declared here or in `Decoding`, and nowhere else."""
 
 import re
-from collections.abc import Callable, Collection
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import TYPE_CHECKING
 
 from makemore_pl.errors import RequestError
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.metadata import MAX_LENGTH
-from makemore_pl.runtime.options import option
+from makemore_pl.runtime.options import REQUIRED, option
+from makemore_pl.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from makemore_pl.wishes.automata import Automaton
+
+MAX_KEY_BYTES = 64
+"""Longest key of BLAKE2b."""
 
 
-@dataclass(frozen=True)
-class Request(Decoding):
-    """How many names, and of which kind: the options of `Sampler.sample` and of `makemore sample`.
+@dataclass(frozen=True, kw_only=True)
+class Wish(Decoding):
+    """Which kind of names: the options of `Sampler.probability`, and part of all others.
 
     Raises:
         RequestError: a value out of its range, or values that exclude each other.
     """
 
-    n: int = option(20, "how many names", at_least=0)
-    _: KW_ONLY
-    seed: int | None = option(None, "same seed, same names; a new one if left out", at_least=0)
     prefix: str = option("", "how every name starts")
+    suffix: str = option("", "how every name ends")
+    contains: Sequence[str] = option((), "a text in every name", metavar="TEXT")
+    without: str = option("", "characters that no name has", metavar="CHARACTERS")
+    banned: Collection[str] | None = option(None, "texts that occur nowhere in a name")
     max_length: int | None = option(
         None,
-        "most characters, longer names are cut; twice the longest training name if left out",
+        "most characters, longer names are cut, or not drawn where other wishes are drawn exactly; "
+        "twice the longest training name if left out",
         at_least=1,
         at_most=MAX_LENGTH,
     )
     match: str | None = option(None, "only names in which this regular expression is found", metavar="REGEX")
-    unique: bool = option(False, "no name twice")
     novel: Collection[str] | None = option(None, "none of these names, the training list, say")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        texts = [self.contains] if isinstance(self.contains, str) else self.contains
+        object.__setattr__(self, "contains", tuple(texts))
+        for name in ("banned", "novel"):
+            texts = getattr(self, name)
+            if isinstance(texts, str):
+                raise RequestError(f"{name}: several texts are needed, not the text {texts!r:.60}")
+            object.__setattr__(self, name, None if texts is None else frozenset(texts))
         most = MAX_LENGTH if self.max_length is None else self.max_length
         if self.min_length > most:
             raise RequestError(f"max-length ({most:,}) is below min-length ({self.min_length:,})")
-        if len(self.prefix) > most:
-            raise RequestError(f"max-length ({most:,}) is shorter than the prefix {self.prefix!r:.60}")
-
-    def name_filter(self) -> Callable[[str], bool] | None:
-        """A predicate that applies `match`, `unique` and `novel`; None where every name is accepted.
-
-        Raises:
-            RequestError: `match` is no regular expression.
-        """
-        if self.match is None and not self.unique and self.novel is None:
-            return None
+        for name in ("prefix", "suffix"):
+            if len(getattr(self, name)) > most:
+                raise RequestError(
+                    f"max-length ({most:,}) is shorter than the {name} {getattr(self, name)!r:.60}"
+                )
         try:
-            pattern = re.compile(self.match or "")
+            re.compile(self.match or "")
         except (re.error, OverflowError, RecursionError) as error:
             raise RequestError(f"match: {self.match!r:.60} is no regular expression ({error})") from error
-        rejected = set(self.novel or ())
 
-        def accept(name: str) -> bool:
-            if name in rejected or pattern.search(name) is None:
-                return False
-            if self.unique:
-                rejected.add(name)
-            return True
+    def wish(self) -> "Wish":
+        """The options of a wish alone, without what a request adds to them."""
+        return Wish(**{f.name: getattr(self, f.name) for f in fields(Wish)})
 
-        return accept
+    @property
+    def is_plain(self) -> bool:
+        """True where `sampler.onnx` itself can do it: a beginning and lengths, nothing else."""
+        others = (self.suffix, self.contains, self.without)
+        return not any(others) and self.banned is None and self.match is None and self.novel is None
+
+    def steps(self, longest_name: int) -> int:
+        """The most characters of a name.
+
+        Args:
+            longest_name: characters of the longest training name.
+        """
+        texts = [self.prefix, self.suffix, *self.contains]
+        return self.max_length or max(2 * longest_name, self.min_length, *map(len, texts))
+
+    def automaton(self, vocabulary: Vocabulary) -> "Automaton":
+        """All that is wished but the lengths, as one automaton.
+
+        Raises:
+            VocabularyError: a text to be contained has a character that the model does not know.
+            NotExactError: there is no such automaton, or a too large one.
+        """
+        from makemore_pl.wishes import automata
+
+        parts = [automata.uses_none_of(self.without, vocabulary)]
+        if self.prefix:
+            parts.append(automata.starts_with(self.prefix, vocabulary))
+        if self.suffix:
+            parts.append(automata.ends_with(self.suffix, vocabulary))
+        parts += [automata.contains(text, vocabulary) for text in self.contains]
+        if self.match is not None:
+            from makemore_pl.wishes.regular_expressions import found_in
+
+            parts.append(found_in(self.match, vocabulary))
+        if self.banned is not None:
+            parts.append(automata.avoids(self.banned, vocabulary))
+        if self.novel is not None:
+            parts.append(automata.differs_from(self.novel, vocabulary))
+        return automata.intersection(parts)
+
+    def accepts(self, name: str) -> bool:
+        """Tell whether a name fulfils the wish but for `max_length`."""
+        return (
+            len(name) >= self.min_length
+            and name.startswith(self.prefix)
+            and name.endswith(self.suffix)
+            and all(text in name for text in self.contains)
+            and not set(self.without) & set(name)
+            and re.search(self.match or "", name) is not None
+            and name not in (self.novel or ())
+            and not any(text in name for text in self.banned or ())
+        )
+
+
+@dataclass(frozen=True)
+class Request(Wish):
+    """How many names, and of which kind: the options of `Sampler.sample` and of `makemore sample`."""
+
+    n: int = option(20, "how many names", at_least=0)
+    _: KW_ONLY
+    seed: int | None = option(None, "same seed, same names; a new one if left out", at_least=0)
+    unique: bool = option(False, "no name twice")
+
+
+@dataclass(frozen=True)
+class IdRequest(Wish):
+    """A name for each id: the options of `Sampler.for_ids` and of `makemore sample --ids`."""
+
+    ids: Collection[str] = option(REQUIRED, "an id a line: each gets a name of its own, always the same")
+    _: KW_ONLY
+    key: str = option("", "with another key, other names for the ids")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.ids, str):
+            raise RequestError(f"ids: several texts are needed, not the text {self.ids!r:.60}")
+        if len(self.key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+            raise RequestError(f"key must have at most {MAX_KEY_BYTES} bytes in UTF-8")

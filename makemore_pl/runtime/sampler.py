@@ -1,19 +1,26 @@
 """`Sampler`: new names from an exported file."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.errors import TooFewNamesError
+from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.memory import require_memory
-from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
+from makemore_pl.runtime.engines import GraphSampler, Names, NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.runtime.options import takes
-from makemore_pl.runtime.request import Request
+from makemore_pl.runtime.request import IdRequest, Request, Wish
+
+if TYPE_CHECKING:
+    from makemore_pl.wishes.conditional import Conditional
 
 BATCH_ENTRIES = 1 << 21
 """Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
@@ -30,6 +37,15 @@ class Batch(NamedTuple):
 
     names: list[str]
     log_probs: list[float]
+
+
+class Way(NamedTuple):
+    """A way to draw names, and which of them are kept."""
+
+    steps: int  # uniforms for each name
+    entries_per_name: int  # of the largest matrix
+    generate: Callable[[NDArray[np.float32]], Names]  # uniforms (n, steps) -> n names
+    accept: Callable[[str], bool] | None = None  # None: all are kept
 
 
 class Sampler:
@@ -56,6 +72,7 @@ class Sampler:
         path = find_model(model, SAMPLER_FILE, MODEL_FILE)
         self._engine = open_engine(path, prepare)
         self._file: dict[str, Any] = {"path": path.absolute(), "prepare": prepare}
+        self._latest: tuple[Wish, Conditional] | None = None
 
     @cached_property
     def _engine(self) -> NextCharacterModel | GraphSampler:
@@ -66,19 +83,25 @@ class Sampler:
         """The file's metadata."""
         return self._engine.info
 
+    @cached_property
+    def _codepoints(self) -> NDArray[np.int32]:
+        """(V,), of each id."""
+        return self.info.vocabulary.token_codepoints
+
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens its file at its first use, and not when it is unpickled: a process of a pool that fails
         # then is lost with its task, for which the caller would wait forever.
-        return {"_file": self._file}
+        return {"_file": self._file, "_latest": None}
 
     @takes(Request)
     def sample(self, request: Request) -> list[str]:
         """Draw `n` names. Same options and seed, same names. The options are explained in `Request`.
 
         Raises:
-            RequestError: an option out of its range.
-            VocabularyError: the prefix has a character that the model does not know.
-            TooFewNamesError: the filters let too few names through; it holds those found.
+            RequestError: an option out of its range, or a wish that no name fulfils.
+            VocabularyError: a text to be contained has a character that the model does not know.
+            TooFewNamesError: `unique`, or a wish for which names are rejected, let too few through; it holds
+                those found.
             MemoryLimitError: so many names are too many for a list; see `stream`.
         """
         if request.n > MANY_NAMES:
@@ -93,37 +116,145 @@ class Sampler:
         """Draw the same names in batches, with their log-likelihoods.
 
         Takes no more memory for more names (but for `unique`, which must remember them). Ends early where
-        `sample` raises TooFewNamesError; the other errors come at once, before the first batch.
+        `sample` raises TooFewNamesError; the other errors come at once, before the first batch, and so does
+        a RejectionWarning where names that do not fulfil the wish must be rejected.
         """
         return self._start(request)
 
-    def _start(self, request: Request) -> Iterator[Batch]:
-        prefix = self.info.vocabulary.encode(request.prefix)
-        return self._batches(request, prefix, request.name_filter())
+    @takes(Wish)
+    def probability(self, wish: Wish) -> float:
+        """Compute how likely a wish is: of a name, drawn with the same temperature, top-k and top-p.
 
-    def _batches(
-        self, request: Request, prefix: NDArray[np.int64], accept: Callable[[str], bool] | None
-    ) -> Iterator[Batch]:
-        longest = request.max_length or max(2 * self.info.longest_name, request.min_length, len(prefix))
-        steps = longest - len(prefix)
-        most = max(1, BATCH_ENTRIES // max(steps, self._engine.entries_per_name))
+        Lengths count, too: `min_length` is 1 if left out, and the name must end within `max_length`.
+
+        Returns:
+            Exact but for rounding; 0.0 for what is below the smallest float64, too.
+
+        Raises:
+            RequestError: an option out of its range, or a wish that no name fulfils.
+            NotExactError: it cannot be computed; the message says why.
+        """
+        return math.exp(self._conditional(wish).log_probability)
+
+    @takes(Wish)
+    def collision_probability(self, wish: Wish) -> float:
+        """Compute how likely two names with a wish, drawn independently, are the same.
+
+        Errors as `probability`.
+        """
+        return math.exp(self._conditional(wish).log_collision())
+
+    @takes(Wish)
+    def n_names(self, wish: Wish) -> int | None:
+        """Count the different names that can be drawn with a wish; None for more than 10^12.
+
+        Errors as `probability`.
+        """
+        return self._conditional(wish).n_names()
+
+    @takes(IdRequest)
+    def for_ids(self, request: IdRequest) -> list[str]:
+        """Give every id a name, which depends on the model, the key, the wish and the id alone.
+
+        docs/wishes.md says how, so that other programs can do the same. Errors as `probability`.
+        """
+        from makemore_pl.wishes.id_uniforms import IdUniforms
+
+        conditional = self._conditional(request.wish())
+        names: list[str] = []
+        most = max(1, BATCH_ENTRIES // len(self.info.vocabulary))
+        ids = list(request.ids)
+        for start in range(0, len(ids), most):
+            some = ids[start : start + most]
+            tokens, _ = conditional.draw(len(some), IdUniforms(some, request.key))
+            names += to_text(self._codepoints[tokens])
+        return names
+
+    def _conditional(self, wish: Wish) -> "Conditional":
+        """The distribution of names given a wish. The latest one is kept."""
+        from makemore_pl.runtime.exact import conditional, next_character_model
+
+        latest = self._latest
+        if latest is None or latest[0] != wish:
+            model = next_character_model(self._engine, self._file["path"])
+            latest = self._latest = wish, conditional(model, wish)
+        return latest[1]
+
+    def _start(self, request: Request) -> Iterator[Batch]:
+        wish = request.wish()
+        if wish.is_plain:
+            way = self._plain_way(wish)
+        else:
+            try:
+                way = self._exact_way(wish, request)
+            except NotExactError as error:
+                message = f"names are drawn and rejected: {error}"
+                warnings.warn(message, RejectionWarning, stacklevel=4)
+                way = self._rejecting_way(wish, request)
+        return self._batches(request, _distinct(way) if request.unique else way)
+
+    def _plain_way(self, wish: Wish) -> Way:
+        """Of a wish, the engine itself knows how names begin, the lengths, temperature, top-k and top-p."""
+        prefix = self.info.vocabulary.encode(wish.prefix)
+        steps = wish.steps(self.info.longest_name) - len(prefix)
+        generate = partial(self._engine.generate, prefix=prefix, decoding=wish)
+        return Way(steps, self._engine.entries_per_name, generate)
+
+    def _exact_way(self, wish: Wish, request: Request) -> Way:
+        conditional = self._conditional(wish)
+        n_names = conditional.n_names() if request.unique else None
+        if n_names is not None and n_names < request.n:
+            raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
+
+        def generate(uniforms: NDArray[np.float32]) -> Names:
+            tokens, log_prob = conditional.draw(len(uniforms), lambda step, names: uniforms[names, step])
+            return self._codepoints[tokens], log_prob.astype(np.float32)
+
+        return Way(conditional.max_length, len(self._codepoints), generate)
+
+    def _rejecting_way(self, wish: Wish, request: Request) -> Way:
+        """The same distribution. If all but `match` can be drawn exactly, only that rejects names."""
+        rest = replace(wish, match=None)
+        if wish.match is not None and not rest.is_plain:
+            with suppress(NotExactError):
+                return self._exact_way(rest, request)._replace(accept=wish.accepts)
+        # Names of one character more are drawn, too, by which those that do not end in time can be told.
+        steps = wish.steps(self.info.longest_name)
+        way = self._plain_way(replace(wish, min_length=0, max_length=steps + 1))
+        return way._replace(accept=lambda name: len(name) <= steps and wish.accepts(name))
+
+    def _batches(self, request: Request, way: Way) -> Iterator[Batch]:
+        most = max(1, BATCH_ENTRIES // max(way.steps, way.entries_per_name))
         generator = np.random.default_rng(request.seed)
         missing = request.n
         fruitless = 0  # draws since the last accepted name
         while missing > 0 and fruitless < PATIENCE:
             # A filter lets only some through: a surplus meets most requests in the first round.
-            size = min(most, missing if accept is None else max(1_000, 2 * missing))
+            size = min(most, missing if way.accept is None else max(1_000, 2 * missing))
             # A row a name: a seed's first names are the same, however many are asked for.
-            uniforms = generator.random((size, steps), dtype=np.float32)
-            codepoints, log_probs = self._engine.generate(uniforms, prefix, request)
+            uniforms = generator.random((size, way.steps), dtype=np.float32)
+            codepoints, log_probs = way.generate(uniforms)
             batch = Batch(to_text(codepoints), log_probs.tolist())
-            if accept is not None:
-                kept = [i for i, name in enumerate(batch.names) if accept(name)][:missing]
+            if way.accept is not None:
+                kept = [i for i, name in enumerate(batch.names) if way.accept(name)][:missing]
                 batch = Batch([batch.names[i] for i in kept], [batch.log_probs[i] for i in kept])
             missing -= len(batch.names)
             fruitless = 0 if batch.names else fruitless + size
             if batch.names:
                 yield batch
+
+
+def _distinct(way: Way) -> Way:
+    """The same way, with every name once."""
+    seen: set[str] = set()
+
+    def accept(name: str) -> bool:
+        if name in seen or (way.accept is not None and not way.accept(name)):
+            return False
+        seen.add(name)
+        return True
+
+    return way._replace(accept=accept)
 
 
 def to_text(codepoints: NDArray[np.int32]) -> list[str]:

@@ -53,21 +53,15 @@ class OnnxFile:
     Args:
         path: the file.
         prepare: see `session_options`.
+        content: the file's bytes, where they have been read (and checked) already.
 
     Raises:
         ModelFileError: the file is missing, too large, no valid model, or has data in another file.
         MemoryLimitError: the file would take too much memory.
     """
 
-    def __init__(self, path: Path, prepare: bool = True) -> None:
-        size = file_size(path, ModelFileError)
-        if size > MAX_FILE_BYTES:
-            raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ModelFileError(f"{path}: {error.strerror}") from error
-        expect_data_inside(content, path)
+    def __init__(self, path: Path, prepare: bool = True, content: bytes | None = None) -> None:
+        content = read_onnx(path) if content is None else content
         self.path = path
         try:
             # Without the fallback, which tries the same once more and says so on standard output.
@@ -111,6 +105,23 @@ class OnnxFile:
             return MemoryLimitError(f"{self.path}: {out_of_memory()}")
         lines = text.strip().splitlines()
         return ModelFileError(f"{self.path}: {what} ({lines[0][:200] if lines else type(error).__name__})")
+
+
+def read_onnx(path: Path) -> bytes:
+    """Bytes of an ONNX file, which ONNX Runtime has not seen yet.
+
+    Raises:
+        ModelFileError: the file is missing, too large, or has data in another file.
+    """
+    size = file_size(path, ModelFileError)
+    if size > MAX_FILE_BYTES:
+        raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}") from error
+    expect_data_inside(content, path)
+    return content
 
 
 def expect_data_inside(content: bytes, path: Path) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from makemore_pl.inspect.diagnostic_plots import mark_saturation, updates
-from makemore_pl.inspect.plot_style import layer_colours, legend_below, panels_of, style
+from makemore_pl.inspect.plot_style import layer_colours, legend_below, panels_of, smooth, style
 from makemore_pl.inspect.probe import take_snapshot
-from makemore_pl.inspect.smoothing import smooth
 from makemore_pl.inspect.sweep import sweep_curve
 from makemore_pl.studies import recipes
 from makemore_pl.studies.sgd import advance_watched, sweep_learning_rate
@@ -63,21 +62,12 @@ def _activations(bench: Workbench) -> "Figure":
     figure, [axes] = panels_of(1, height=3.6)
     contexts, targets = (tensor[:1_000] for tensor in bench.examples["train"])
     for (name, recipe), colour in zip(recipes.LADDER.items(), layer_colours(5), strict=True):
-        histogram = take_snapshot(recipe.start(bench.examples).model, contexts, targets).histograms[
-            "tanh_1/output"
-        ]
-        heights = histogram.counts / histogram.counts.sum() / np.diff(histogram.edges)
+        start = recipe.start(bench.examples).model
+        histogram = take_snapshot(start, contexts, targets).histograms["tanh_1/output"]
         # S2b, with the same hidden weights, lies on S2a.
         width, alpha = (4.0, 0.4) if name == "S2a" else (1.2, 1.0)
-        axes.stairs(
-            heights,
-            histogram.edges,
-            baseline=None,
-            color=colour,
-            alpha=alpha,
-            linewidth=width,
-            label=name,
-        )
+        stairs = axes.stairs(histogram.density, histogram.edges, baseline=None, color=colour, label=name)
+        stairs.set(linewidth=width, alpha=alpha)
     mark_saturation(axes)
     axes.set(xlabel="output of tanh before the first step", ylabel="density", yscale="log")
     axes.grid(axis="y")

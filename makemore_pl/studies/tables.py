@@ -1,6 +1,6 @@
 """Tables in Markdown, among them the one that sets figures beside the lectures'."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,6 @@ class Row:
     """One figure, or one statement, of a system.
 
     Attributes:
-        system: S1 … S8.
         what: what is compared.
         expected: the lectures' figure as printed, or what should hold.
         found: ours.
@@ -21,20 +20,19 @@ class Row:
         tolerance: the largest difference accepted, in size; None for a statement.
     """
 
-    system: str
     what: str
     expected: str
     found: str
-    within: bool | None
+    within: bool | None = None
     difference: float | None = None
     tolerance: float | None = None
 
 
-def figure(system: str, what: str, expected: float, found: float, tolerance: float, digits: int = 4) -> Row:
+def figure(what: str, expected: float, found: float, tolerance: float, digits: int = 4) -> Row:
     """A figure beside the printed one; both are shown with `digits` after the point."""
     difference = found - expected
     shown = f"{expected:,.{digits}f}", f"{found:,.{digits}f}"
-    return Row(system, what, *shown, abs(difference) <= tolerance, difference, tolerance)
+    return Row(what, *shown, abs(difference) <= tolerance, difference, tolerance)
 
 
 @dataclass
@@ -50,26 +48,18 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-@dataclass
-class Outcome:
-    """The outcome of a study: rows of the one table, and tables of its own."""
-
-    rows: list[Row]
-    tables: list[Table] = field(default_factory=list)
-
-
-def comparison_table(rows: Sequence[Row]) -> Table:
-    """The one table: system, what, the lectures' figure, ours, difference, tolerance, within or not."""
+def comparison_table(rows: Iterable[tuple[str, Row]]) -> Table:
+    """The one table, of systems and their rows: the lectures' figures, ours, difference, within or not."""
     table = Table("comparison", ["system", "what", "lectures", "here", "difference", "tolerance", "within"])
-    for row in rows:
+    for system, row in rows:
         difference = "" if row.difference is None else f"{row.difference:+.1e}" if row.difference else "0"
         tolerance = "" if row.tolerance is None else f"{row.tolerance:.2g}"
         verdict = {True: "yes", False: "NO", None: ""}[row.within]
-        table.rows.append((row.system, row.what, row.expected, row.found, difference, tolerance, verdict))
+        table.rows.append((system, row.what, row.expected, row.found, difference, tolerance, verdict))
     return table
 
 
-def write_tables(page: Path, tables: Sequence[Table]) -> None:
+def write_tables(page: Path, tables: Iterable[Table]) -> None:
     """Put each table between the page's marks `<!-- NAME -->` and `<!-- end -->`; the prose stays.
 
     Raises:

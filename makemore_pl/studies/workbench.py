@@ -1,4 +1,4 @@
-"""The workbench of all studies: the examples, and training runs that can be stopped and resumed."""
+"""The workbench of all studies: the examples, and finished training runs, kept in files."""
 
 import io
 import pickle
@@ -12,13 +12,9 @@ from makemore_pl.errors import RequestError
 from makemore_pl.files import write_whole
 from makemore_pl.studies.recipes import Examples
 from makemore_pl.studies.sgd import Model, SGDTraining
-from makemore_pl.studies.tables import Outcome
 
-SAVE_EVERY = 5_000
-"""Steps between two saves, some seconds: the most that an interruption loses."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with a run's name, the steps made and the steps wanted."""
+SHOW_EVERY = 1_000
+"""Steps between two reports of progress: some tenths of a second."""
 
 
 class AnyRecipe(Protocol[Model]):
@@ -34,8 +30,8 @@ class Workbench:
 
     Args:
         examples: of the lectures' list.
-        folder: where the runs are kept, one file each.
-        progress: told after every save.
+        folder: where finished runs are kept, one file each.
+        progress: called with a run's name, the steps made and the steps wanted.
         max_steps: cuts every run short, to try things out.
     """
 
@@ -43,7 +39,7 @@ class Workbench:
         self,
         examples: Examples,
         folder: Path,
-        progress: Progress = lambda name, done, wanted: None,
+        progress: Callable[[str, int, int], None] = lambda name, done, wanted: None,
         max_steps: int | None = None,
     ) -> None:
         self.examples = examples
@@ -56,10 +52,7 @@ class Workbench:
         return recipe.n_steps if self.max_steps is None else min(recipe.n_steps, self.max_steps)
 
     def train(self, name: str, recipe: AnyRecipe[Model], n_steps: int | None = None) -> SGDTraining[Model]:
-        """Train to the recipe's end, or to `n_steps`.
-
-        A run found in the folder is resumed, and ends with the same numbers as one never stopped. One of
-        another recipe is left alone until the first save overwrites it.
+        """Train to the recipe's end, or to `n_steps`; a run of another recipe in the folder is replaced.
 
         Raises:
             RequestError: the file in the folder is damaged.
@@ -72,17 +65,14 @@ class Workbench:
                 state: dict[str, Any] = torch.load(file, weights_only=True)
                 if state.pop("recipe") == repr(recipe):
                     run.load_state_dict(state)
+                    return run
             except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
                 raise RequestError(f"{file}: damaged, or not a run of these studies; delete it") from error
-        self.progress(name, run.step, wanted)
         while run.step < wanted:
-            run.advance(min(SAVE_EVERY, wanted - run.step))
-            content = io.BytesIO()
-            torch.save({"recipe": repr(recipe), **run.state_dict()}, content)
-            write_whole(file, content.getvalue())
             self.progress(name, run.step, wanted)
+            run.advance(min(SHOW_EVERY, wanted - run.step))
+        self.progress(name, wanted, wanted)
+        content = io.BytesIO()
+        torch.save({"recipe": repr(recipe), **run.state_dict()}, content)
+        write_whole(file, content.getvalue())
         return run
-
-
-Study = Callable[[Workbench], Outcome]
-"""Trains a system, or takes one apart, and compares."""

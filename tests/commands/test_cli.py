@@ -15,9 +15,9 @@ from helpers import QUICK, RunCommand, assert_one_line_error
 
 from makemore_pl import __version__
 from makemore_pl.cli import COMMANDS
-from makemore_pl.commands.config_files import SHIPPED as CONFIGS
-from makemore_pl.commands.names_io import read_lines
 from makemore_pl.errors import DataError
+from makemore_pl.parsing.config_files import SHIPPED as CONFIGS
+from makemore_pl.parsing.names_io import read_lines
 
 
 def test_help_names_every_command(makemore: RunCommand) -> None:

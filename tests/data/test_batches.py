@@ -1,3 +1,5 @@
+import gc
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -126,6 +128,30 @@ def test_training_resumes_from_its_position_alone(position: int, batches_per_pas
     whole = list(islice(batches_from(0), 300))
     resumed = islice(batches_from(position), 300 - position)
     assert targets_of(resumed) == targets_of(whole[position:])
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_pass_that_is_not_finished_may_be_collected_in_its_own_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pytest reports the exception that this would end in."""
+    batches, dropped, collected = loader(1000, 9, seed=5), threading.Event(), threading.Event()
+    shuffled = batches._shuffled
+
+    def collect_first(number: int, stretch: int) -> object:
+        if threading.current_thread() is not threading.main_thread():
+            dropped.wait(60)
+            gc.collect()
+            collected.set()
+        return shuffled(number, stretch)
+
+    monkeypatch.setattr(batches, "_shuffled", collect_first)
+    cycle: list[object] = [batches.one_pass(0)]
+    next(cycle[0])  # type: ignore[call-overload]
+    cycle.append(cycle)
+    del cycle
+    dropped.set()
+    assert collected.wait(60)
 
 
 def test_epochs_end_where_they_should_and_begin_where_the_one_before_ended() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from makemore_pl import Sampler
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.errors import CheckpointError, ModelFileError, RequestError, VerificationError
+from makemore_pl.errors import CheckpointError, RequestError, VerificationError
 from makemore_pl.export import export as export_module
 from makemore_pl.export.export import FORMS, export_checkpoint, verify_file
 from makemore_pl.graph import forms
@@ -183,19 +183,37 @@ def untrained_checkpoint(data: NamesDataModule, file: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("characters", None), ("block_size", 4), ("longest_name", 3), ("list_name", "x"), ("export_id", "0")],
+    ("key", "text", "message"),
+    [
+        ("list_sha256", '"0"', "of another model .list_sha256"),
+        ("form", '"table"', "of another model .form is 'table', expected 'mlp'"),
+        ("verification", '{"contexts": 1, "contexts_total": 1, "largest_deviation": 0.0}', "another proof"),
+        ("verification", "{}", "another proof"),
+    ],
 )
 def test_metadata_of_another_model_is_refused(
-    run_folder: Path, tmp_path: Path, key: str, value: object
+    run_folder: Path, tmp_path: Path, key: str, text: str, message: str
 ) -> None:
+    """The form that a file claims decides nothing; see test_stored_metadata.py for all keys."""
     model = onnx.load(run_folder / "model.onnx")
     [prop] = [prop for prop in model.metadata_props if prop.key == f"makemore.{key}"]
-    prop.value = json.dumps(value if key != "characters" else json.loads(prop.value).upper())
+    prop.value = text
     onnx.save(model, tmp_path / "other.onnx")
-    error = ModelFileError if key == "block_size" else VerificationError  # the signature contradicts it, too
-    with pytest.raises(error, match=f"of another model .{key}|expected inputs"):
+    with pytest.raises(VerificationError, match=message):
         verify_file(tmp_path / "other.onnx", run_folder / "best.ckpt")
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "sampler.onnx"])
+def test_an_altered_file_is_refused_before_onnx_runtime_opens_it(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Some altered graphs crash the process that opens them."""
+    model = onnx.load(run_folder / file)
+    model.graph.node[0].op_type = "Exploit"
+    onnx.save(model, tmp_path / file)
+    monkeypatch.setattr("makemore_pl.proof.proof.open_engine", None)
+    with pytest.raises(VerificationError, match="its graph is another one"):
+        verify_file(tmp_path / file, run_folder / "best.ckpt")
 
 
 def test_output_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None:
@@ -205,7 +223,7 @@ def test_output_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"a folder, not a checkpoint; did you mean .*best\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"holds neither best.ckpt nor last.ckpt"):
         export_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="No such file"):
         export_checkpoint(tmp_path / "missing.ckpt")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from helpers import open_graph
+from helpers import open_graph, random_weights
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
 
@@ -25,25 +25,6 @@ from makemore_pl.runtime.metadata import Form
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 Sample = Callable[..., tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]]
-
-
-def make_weights(
-    vocab_size: int = 27,
-    block_size: int = 3,
-    n_embd: int = 6,
-    hidden: Sequence[int] = (32,),
-    boundary: float = 1.5,
-    spread: float = 2.5,
-) -> FoldedWeights:
-    """Random weights; `boundary` is added to its logit and sets the length of names."""
-    rng = np.random.default_rng(0)
-    sizes = [block_size * n_embd, *hidden, vocab_size]
-    linears = [
-        (rng.standard_normal((b, a)) * spread / np.sqrt(a), rng.standard_normal(b) * 0.3)
-        for a, b in itertools.pairwise(sizes)
-    ]
-    linears[-1][1][0] += boundary
-    return FoldedWeights(block_size, rng.standard_normal((vocab_size, n_embd)), linears[:-1], linears[-1])
 
 
 def codepoints(vocab_size: int) -> NDArray[np.int32]:
@@ -99,7 +80,7 @@ def assert_same(
     return tokens
 
 
-DEFAULT = make_weights()
+DEFAULT = random_weights()
 
 
 @pytest.fixture(scope="module", params=FORMS)
@@ -155,10 +136,10 @@ def test_same_uniforms_same_names(
 @pytest.mark.parametrize("prefix", [[], [7]], ids=str)
 def test_names_that_end_at_once_or_never(n: int, prefix: list[int]) -> None:
     for form in FORMS:
-        weights = make_weights(9, 2, boundary=200)
+        weights = random_weights(9, 2, boundary=200)
         tokens = assert_same(weights, open_sampler(weights, form), uniform(n), prefix, min_length=0)
         assert tokens.shape == (n, len(prefix))
-        weights = make_weights(9, 2, boundary=-200)
+        weights = random_weights(9, 2, boundary=-200)
         tokens = assert_same(weights, open_sampler(weights, form), uniform(n), prefix, min_length=0)
         assert tokens.shape == (n, len(prefix) + 20)
         assert (tokens != 0).all()
@@ -179,7 +160,7 @@ def test_smallest_and_largest_uniforms(
 @pytest.mark.parametrize("n", [500, 5_000])
 def test_uniforms_on_the_edges_of_the_draws(n: int) -> None:
     """Equal logits: with V = 8 the cumulative probabilities are k/8, and so are many uniforms."""
-    weights = make_weights(vocab_size=8, spread=0, boundary=0)
+    weights = random_weights(vocab_size=8, spread=0, boundary=0)
     weights.output[1][:] = 0
     uniforms = np.random.default_rng(3).integers(0, 8, (n, 9)).astype(np.float32) / 8
     below = np.nextafter(uniforms, np.float32(-1)).clip(0)
@@ -193,7 +174,7 @@ def test_uniforms_on_the_edges_of_the_draws(n: int) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_uniforms_on_either_side_of_every_edge(form: Form) -> None:
     """The limits are exact: the float32 next to a cumulative probability falls on the side it should."""
-    weights = make_weights(vocab_size=12, block_size=1)
+    weights = random_weights(vocab_size=12, block_size=1)
     sampler = open_sampler(weights, form)
     logits = sampler[1](np.zeros((1, 1), np.int64))[0].astype(np.float64)
     edges = (np.exp(logits - logits.max()).cumsum() / np.exp(logits - logits.max()).sum()).astype(np.float32)
@@ -209,7 +190,7 @@ def test_uniforms_on_either_side_of_every_edge(form: Form) -> None:
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_other_sizes(vocab_size: int, block_size: int, hidden: Sequence[int], form: Form) -> None:
-    weights = make_weights(vocab_size, block_size, hidden=hidden, boundary=2.5)
+    weights = random_weights(vocab_size, block_size, hidden=hidden, boundary=2.5)
     if form == "table" and weights.n_contexts * vocab_size > folded_weights.TABLE_LIMIT:
         with pytest.raises(FormError, match="300\\^8"):
             build_sampler(weights, form, codepoints(vocab_size))
@@ -222,7 +203,7 @@ def test_other_sizes(vocab_size: int, block_size: int, hidden: Sequence[int], fo
 
 @pytest.mark.parametrize("form", ["mlp", "fused"])
 def test_two_byte_vocabulary(form: Form) -> None:
-    weights = make_weights(40_000, 2, n_embd=4, hidden=(8,), boundary=9)
+    weights = random_weights(40_000, 2, n_embd=4, hidden=(8,), boundary=9)
     sampler = open_sampler(weights, form)
     assert_same(weights, sampler, uniform(20, 4))
     assert_same(weights, sampler, uniform(loops.most_slots(weights) + 1, 3))

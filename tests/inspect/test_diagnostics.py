@@ -191,7 +191,6 @@ def test_shipped_config_writes_csv_tensorboard_and_plots(
             0.02,
             ["embedding.weight: gets no"],
         ),
-        ({"init": "normal", "batch_norm": False, "output_gain": None}, 0.02, ["tanh_1: .* start saturated"]),
         ({}, 1e-6, ["linear_1.weight: .* too low", "embedding.weight: .* too low"]),
         ({}, 5.0, ["tanh_1: .* units are dead"]),
         ({}, 0.02, []),

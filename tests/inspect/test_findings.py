@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers import random_batch, rows_with
 
-from makemore_pl.inspect.findings import findings_at_start, findings_over_run
+from makemore_pl.inspect.findings import findings_at_start, findings_over_run, within_limits
 from makemore_pl.inspect.probe import take_snapshot
 from makemore_pl.model.network import BatchNormMLP
 
@@ -72,3 +72,13 @@ def test_findings_over_a_run(
     assert re.search(message, finding)
     assert findings_over_run(rows_with(healthy)) == []
     assert findings_over_run([]) == []
+
+
+def test_a_healthy_run_is_told_with_its_limits() -> None:
+    rows = rows_with(lambda i: {UPDATE: -1.5 if i >= 10 else 0.0, "tanh_1/saturated": 0.52})
+    assert findings_over_run(rows) == []
+    said = within_limits(rows)
+    assert said.startswith("at most 52% of a layer saturated (limit 75%), no dead unit")
+    assert "updates of 10^-1.5 to 10^-1.5 of the weights (limits 10^-4.5 and 10^-1;" in said
+    assert "updates" not in within_limits(rows[:1])  # not yet settled
+    assert within_limits([]) == ""

@@ -10,9 +10,8 @@ from helpers import random_batch, rows_with
 
 from makemore_pl.inspect.diagnostic_plots import diagnostic_plots
 from makemore_pl.inspect.loss_curves import has_losses, loss_curves, plot_losses
-from makemore_pl.inspect.plot_style import log_axis, panels_of, scientific, style
+from makemore_pl.inspect.plot_style import log_axis, panels_of, scientific, smooth, style
 from makemore_pl.inspect.probe import take_snapshot
-from makemore_pl.inspect.smoothing import smooth
 from makemore_pl.inspect.step_table import StepRow, StepTable
 from makemore_pl.inspect.sweep import Sweep, sweep_curve
 from makemore_pl.model.network import BatchNormMLP
@@ -46,7 +45,7 @@ def test_plots_show_what_was_measured() -> None:
         units, spreads, updates = (plots[name]() for name in ("units", "spreads", "updates"))
         units.draw_without_rendering()
     for axes, at_ends in zip(units.axes, seen.at_ends.values(), strict=True):
-        shown = np.asarray(axes.images[0].get_array())[..., 3] > 0
+        shown = np.asarray(axes.images[0].get_array()) > 0
         assert shown.tolist() == at_ends.tolist()
         assert 0 < shown.mean() < 1
         assert all(tick == round(tick) for tick in axes.get_xticks())

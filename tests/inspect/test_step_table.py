@@ -24,20 +24,11 @@ def test_rows_are_written_as_they_come_and_read_back(file: Path) -> None:
     assert read_steps(file)[1:] == [(7, {"a": 3.0}), (7, {"b": 4.0})]
 
 
-def test_a_new_column_comes_last_or_in_alphabetical_order(file: Path) -> None:
-    for is_sorted, header in ((False, "step,b,a"), (True, "a,b,step")):
-        table = StepTable(file, sort_columns=is_sorted)
-        table.write(0, {"b": 1})
-        table.write(1, {"a": 2})
-        assert file.read_text().splitlines()[0] == header
-        assert read_steps(file) == [(0, {"b": 1}), (1, {"a": 2})]
-
-
 def test_resuming_keeps_the_rows_before_its_first_step_and_drops_what_a_kill_cut_short(file: Path) -> None:
     file.parent.mkdir()
     before = "epoch,step,train/loss\r\n0,2,3.50\r\n0,12,3.0\r\n0,13,2.5\r\n0,1"
     file.write_text(before)
-    table = StepTable(file, first_step=13, sort_columns=True)
+    table = StepTable(file, first_step=13)
     assert file.read_text() == before.replace("\r", "")  # untouched until there is a row
     table.write(13, {"val/nll": 2.1, "epoch": 0})
     assert file.read_text().splitlines() == [

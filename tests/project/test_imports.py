@@ -43,12 +43,21 @@ def test_runtime_commands_never_import_the_training_half(run_folder: Path, comma
     assert not modules & TRAINING_PACKAGES
 
 
+def test_names_without_a_wish_load_nothing_of_wishes(run_folder: Path) -> None:
+    code = (
+        "import sys; from makemore_pl import Sampler\n"
+        f"Sampler({str(run_folder)!r}).sample(3, prefix='a', min_length=3)\n"
+        "assert not [name for name in sys.modules if name.startswith('makemore_pl.wishes')]"
+    )
+    assert "numpy" in imported_modules(code)
+
+
 def test_importing_the_package_loads_next_to_nothing() -> None:
     assert not imported_modules("import makemore_pl") & (TRAINING_PACKAGES | {"numpy", "onnxruntime"})
 
 
 def test_runtime_sources_import_nothing_of_the_training_half() -> None:
-    for file in [*PACKAGE.glob("*.py"), *(PACKAGE / "runtime").glob("*.py")]:
+    for file in [*PACKAGE.glob("*.py"), *PACKAGE.glob("runtime/*.py"), *PACKAGE.glob("wishes/*.py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -95,4 +104,4 @@ def test_bare_installation_samples_and_brings_only_what_it_imports(
 
     result = run("fit")
     assert result.returncode == 2
-    assert result.stderr.strip().endswith("pip install 'makemore-pl[train]'")
+    assert result.stderr.strip().endswith("pip install -e '.[train]'")

@@ -11,10 +11,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from makemore_pl.commands.training_errors import InterruptedFit
 
 import makemore_pl
 from makemore_pl import Sampler, Scorer
-from makemore_pl.commands.training_errors import InterruptedFit
 from makemore_pl.errors import MakemoreError, ModelFileError, TooFewNamesError, VocabularyError
 
 SECONDS = 120

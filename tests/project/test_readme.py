@@ -41,6 +41,20 @@ def test_commands_and_code(
     assert ran > 15
 
 
+def test_the_worked_example_prints_the_numbers_of_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "start_here.md").read_text(encoding="utf-8")
+    namespace: dict[str, object] = {}
+    for block in BLOCK.finditer(page):
+        exec(compile(block["code"], "start_here.md", "exec"), namespace)
+    examples, _, merged = capsys.readouterr().out.partition("13 examples, 5 contexts\n")
+    table = page[page.index("| anna |") : page.index("The loss is the mean")]
+    assert re.findall(r"\S+ → \S", table) == examples.splitlines()
+    for row in merged.splitlines():
+        context, following = row.split(" ", 1)
+        shown = ", ".join(f"{character} {weight:.0f}" for character, weight in ast.literal_eval(following))
+        assert f"| {context} | {shown} |" in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):

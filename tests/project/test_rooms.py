@@ -12,6 +12,7 @@ PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
     ("files", "memory", "vocabulary"),
+    ("wishes",),
     ("runtime",),
     ("data",),
     ("model",),
@@ -20,7 +21,9 @@ FLOORS = (
     ("runs",),
     ("proof",),
     ("export",),
-    ("report", "studies"),
+    ("studies",),
+    ("report",),
+    ("parsing",),
     ("commands",),
     ("cli",),
     ("__main__",),

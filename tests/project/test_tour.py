@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers import BLOCK, ROOT, Reproduce, RunCommand
 
-from makemore_pl.studies import s6_to_s8 as opened
+from makemore_pl.studies import systems as studied
 from makemore_pl.studies.recipes import lecture_examples
 
 DOCS = ROOT / "docs"
@@ -29,7 +29,7 @@ def test_every_block_runs(
     examples = lecture_examples()
     few = {**examples, "train": examples["dev"], "all": examples["dev"]}
     monkeypatch.setattr(reproduce.module, "lecture_examples", lambda: few)
-    monkeypatch.setattr(opened, "inference_seconds", partial(opened.inference_seconds, rounds=1))
+    monkeypatch.setattr(studied, "inference_seconds", partial(studied.inference_seconds, rounds=1))
     namespace: dict[str, Any] = {}  # each block continues the one before
     systems: set[str] = set()
     for block in BLOCK.finditer(TOUR):
@@ -50,7 +50,7 @@ def test_every_block_runs(
                 assert reproduce(*args[1:], "--max-steps", 5) == 0, line
                 systems.update(args[2:])
     assert systems == {f"S{number}" for number in range(1, 9)}
-    assert namespace["table"].numel() == 27**4
+    assert namespace["n_context"] == 3
 
 
 def test_commands_of_the_systems_page_are_understood(makemore: RunCommand, makemore_names: list[str]) -> None:

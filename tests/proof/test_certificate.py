@@ -12,9 +12,17 @@ from onnx import TensorProto
 from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.graph.forms import build_model
 from makemore_pl.model.fold import fold
-from makemore_pl.model.folded_weights import FoldedWeights
+from makemore_pl.model.folded_weights import Array, FoldedWeights, Linear
 from makemore_pl.model.network import BatchNormMLP
-from makemore_pl.proof.certificate import TANH_ERROR, Network, certify, first_deviation
+from makemore_pl.proof.certificate import (
+    TANH_ERROR,
+    UNIT,
+    Network,
+    certify,
+    certify_network,
+    first_deviation,
+    largest_gain,
+)
 from makemore_pl.proof.network_reader import stored_network
 from makemore_pl.runtime.metadata import Form
 
@@ -76,6 +84,132 @@ def test_the_first_layers_part_is_exact() -> None:
     expected = np.abs(z * 1e-7).max()
     wrong = replace(network, tables=network.tables * (1 + 1e-7))
     assert first_deviation(network, wrong)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def linear(*rows: list[float], bias: float = 0.0) -> Linear:
+    return np.array(rows), np.full(len(rows), bias)
+
+
+def network(tables: Array, *later: Linear, bias: float = 0.0, n_terms: int = 1) -> Network:
+    """A network of tables (T, V, H)."""
+    return Network(tables, np.full(tables.shape[2], bias), np.abs(tables), n_terms, list(later))
+
+
+def deviation(model: Network, stored: Network) -> float:
+    """The largest of any logit over all contexts, in float64."""
+    t, v, _ = model.tables.shape
+    contexts = np.array(list(itertools.product(range(v), repeat=t)))
+
+    def logits(net: Network) -> Array:
+        x = sum(net.tables[i, contexts[:, i]] for i in range(t)) + net.bias
+        for weight, b in net.later:
+            x = np.tanh(x) @ weight.T + b
+        return np.asarray(x)
+
+    return float(np.abs(logits(stored) - logits(model)).max())
+
+
+def bound(model: Network, stored: Network) -> float:
+    return certify_network(model, stored).weights
+
+
+ZERO = np.zeros((2, 3, 1))
+HIGH = np.tile(np.array([[[0.0], [3.0], [1.0]]]), (2, 1, 1))
+LOW = -HIGH
+SATURATED = network(np.full((2, 3, 2), 20.0), linear([0.5, 0.25]))
+TINY = network(np.full((2, 3, 2), 1e-7), linear([0.5, 0.25]))
+
+
+@pytest.mark.parametrize(
+    ("model", "stored"),
+    [
+        (network(ZERO), network(HIGH)),
+        (network(ZERO), network(LOW)),
+        (network(ZERO), network(HIGH, bias=1.0)),
+        (network(ZERO), network(LOW, bias=-1.0)),
+        (network(HIGH, bias=1.0), network(LOW)),
+        (SATURATED, replace(SATURATED, later=[linear([0.75, 0.5])])),
+        (SATURATED, replace(SATURATED, later=[linear([0.25, 0.0], bias=-0.5)])),
+        (SATURATED, replace(SATURATED, later=[linear([0.5, 0.25], bias=2.0)])),
+        (SATURATED, replace(SATURATED, tables=-SATURATED.tables)),  # from 1 to -1: by 2, not by 80
+        (TINY, replace(TINY, tables=TINY.tables * 2)),
+        (TINY, replace(TINY, bias=TINY.bias - 1e-6)),
+        (
+            replace(TINY, later=[linear([3.0, 4.0])]),
+            replace(TINY, tables=-TINY.tables, later=[linear([3.0, 4.0])]),
+        ),
+        *(
+            (
+                replace(TINY, later=[linear([1.0, 1.0], [1.0, -1.0]), linear(row)]),
+                replace(TINY, tables=TINY.tables * 2, later=[linear([1.0, 1.0], [1.0, -1.0]), linear(row)]),
+            )
+            for row in ([1.0, 0.0], [5.0, 0.0])
+        ),
+    ],
+)
+def test_the_bound_of_wrong_weights_is_reached(model: Network, stored: Network) -> None:
+    """On networks in which one term is all there is: without it, the bound would be too small."""
+    assert deviation(model, stored) <= bound(model, stored) * (1 + 1e-12)
+    assert deviation(model, stored) == pytest.approx(bound(model, stored), rel=1e-6)
+
+
+def test_signs_that_cannot_all_agree_cost_a_deep_network_little() -> None:
+    """Through layers that keep lengths, a deviation keeps its length, however many there are."""
+    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+    later = [(hadamard, np.zeros(4))] * 6
+    model = network(np.full((1, 2, 4), 1e-8), *later)
+    stored = replace(model, tables=model.tables + 1e-6)
+    assert deviation(model, stored) <= bound(model, stored) <= 2e-6 * 4 ** (6 / 16) * 1.001
+    assert bound(model, stored) < 1e-6 * 2**6 / 10  # by absolute values alone
+
+
+def test_largest_gain_is_just_above_the_largest_singular_value() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (5, 5), (200, 30), (30, 200), (100, 100)):
+        weight = rng.standard_normal(shape) * 10.0 ** rng.integers(-9, 9)
+        largest = np.linalg.norm(weight, 2)
+        assert largest <= largest_gain(weight) <= largest * min(shape) ** (1 / 16) * 1.000001
+    assert largest_gain(np.zeros((3, 4))) == 0
+
+
+def worst_float32(stored: Network) -> float:
+    """Deviation of arithmetic that rounds up by 2^-24 in every operation, and whose tanh is off by the most.
+
+    Of networks with positive weights, so that all errors add up; of the context of the last characters.
+    """
+
+    def rounded(terms: list[Array]) -> Array:
+        total = terms[0] * (1 + UNIT)  # the product
+        for term in terms[1:]:
+            total = (total + term * (1 + UNIT)) * (1 + UNIT)
+        return total
+
+    exact = stored.tables[:, -1].sum(axis=0) + stored.bias
+    x = rounded([*stored.tables[:, -1], stored.bias])
+    for weight, bias in stored.later:
+        exact = np.tanh(exact) @ weight.T + bias
+        h = np.tanh(x) + TANH_ERROR
+        x = rounded([*(weight * h).T, bias])
+    return float(np.abs(x - exact).max())
+
+
+@pytest.mark.parametrize(
+    ("stored", "reached"),
+    [
+        (network(np.full((8, 2, 1), 1.0), bias=1.0, n_terms=9), 0.6),
+        (network(np.full((8, 2, 1), 1e-9), bias=8.0, n_terms=9), 0.1),
+        (network(np.full((1, 2, 9), 5.0), linear([1.0] * 9)), 0.4),
+        (network(np.full((1, 2, 1), 5.0), linear([1e-3], bias=9.0)), 0.9),
+        (network(np.full((1, 2, 1), 1.0), linear([1.0])), 0.8),
+        (network(np.full((1, 2, 3), 1.0), linear(*[[0.5] * 3] * 3, bias=0.1), linear([1.0] * 3)), 0.5),
+    ],
+    ids=["sum", "bias", "later sum", "later bias", "tanh", "layers"],
+)
+def test_the_bound_covers_arithmetic_that_always_rounds_up(stored: Network, reached: float) -> None:
+    """And not by much: on each network another term of the bound is most of it."""
+    rounding = certify_network(stored, stored).total
+    assert certify_network(stored, stored).weights == 0
+    assert reached * rounding < worst_float32(stored) <= rounding
 
 
 def test_error_of_onnx_runtimes_tanh() -> None:

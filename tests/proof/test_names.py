@@ -1,49 +1,91 @@
+"""Names are compared one by one: a sampler that is wrong in anything is found."""
+
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from helpers import random_weights
 from numpy.typing import NDArray
 
 from makemore_pl.errors import VerificationError
-from makemore_pl.proof.names import REQUESTS, Generate, compare_names
-from makemore_pl.runtime.decoding import Decoding, sample_stepwise
+from makemore_pl.proof.names import Generate, SameNames, compare_names
+from makemore_pl.proof.trials import PLAIN_NAMES, trials
+from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
 
-TABLE = np.random.default_rng(1).normal(size=(9, 9, 9)) * 2
+WEIGHTS = random_weights(vocab_size=9, block_size=2)
+CODEPOINTS = np.arange(9, dtype=np.int32) * 3
 TOLERANCE = 1e-5
+STEPS = 12
+TRIALS = [replace(t, n=min(t.n, 300)) for t in trials(WEIGHTS, STEPS)]
+"""All kinds of requests, of fewer names."""
+Names = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
-def logits(contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = TABLE[contexts[:, 0], contexts[:, 1]]
-    return values
+def sampler(
+    logits: NextLogits = WEIGHTS.logits, change: Callable[[Decoding], Decoding] = lambda d: d
+) -> Generate:
+    def generate(uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
+        tokens, log_prob = sample_stepwise(logits, 2, uniforms, prefix, change(decoding))
+        return tokens, CODEPOINTS[tokens], log_prob
+
+    return generate
 
 
-def sampler(noise: float = 0.0) -> Generate:
+def noisy(noise: float) -> Generate:
     """A sampler over logits that are off by at most `noise`."""
-    off = np.random.default_rng(2).uniform(-noise, noise, size=TABLE.shape)
-
-    def noisy(contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return logits(contexts) + off[contexts[:, 0], contexts[:, 1]]
-
-    return lambda uniforms, prefix, decoding: sample_stepwise(noisy, 2, uniforms, prefix, decoding)
+    off = np.random.default_rng(2).uniform(-noise, noise, size=(9, 9, 9))
+    return sampler(lambda contexts: WEIGHTS.logits(contexts) + off[contexts[:, 0], contexts[:, 1]])
 
 
-def compare(generate: Generate) -> int:
-    return compare_names(generate, logits, 9, 2, 20, TOLERANCE).borderline
+def altered(change: Callable[..., Names]) -> Generate:
+    """A sampler with its outputs changed."""
+    return lambda *request: change(*sampler()(*request))
+
+
+def compare(*samplers: Generate) -> SameNames:
+    return compare_names(samplers, TRIALS, WEIGHTS.logits, 2, CODEPOINTS, TOLERANCE)
 
 
 def test_the_same_sampler_passes() -> None:
-    found = compare_names(sampler(), logits, 9, 2, 20, TOLERANCE)
-    assert found.names == sum(n for n, _, _ in REQUESTS) == 12_010
+    found = compare(sampler(), sampler())
+    assert found.names == sum(t.n for t in TRIALS)
     assert (found.borderline, found.log_prob) == (0, 0.0)
 
 
+def test_ten_thousand_plain_names_and_all_kinds_of_requests() -> None:
+    all_trials = list(trials(WEIGHTS, STEPS))
+    assert all_trials[0].n == PLAIN_NAMES == 10_000
+    assert all_trials[0].decoding == Decoding()
+    assert len({(t.decoding.temperature, t.decoding.top_k, t.decoding.top_p) for t in all_trials}) == 16
+    assert {len(t.prefix) for t in all_trials} == {0, 2, 4}
+    assert {t.n for t in all_trials} == {0, 10, 257, 10_000}
+    assert all((t.uniforms() == t.uniforms()).all() for t in all_trials[1:5])
+    assert sum(t.n for t in trials(random_weights(40_000, 2, hidden=(2,)), STEPS)) < 20_000
+
+
 def test_rounding_is_explained() -> None:
-    assert compare(sampler(noise=5e-6)) <= 5
+    found = compare(noisy(5e-6))
+    assert found.borderline <= 5
+    assert 0 < found.log_prob < 1e-3
 
 
-def test_larger_deviations_are_not() -> None:
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])
+def test_larger_deviations_are_not(noise: float) -> None:
     with pytest.raises(VerificationError):
-        compare(sampler(noise=1e-2))
+        compare(noisy(noise))
+
+
+def test_a_few_borderline_names_pass_and_many_do_not() -> None:
+    """All explained, one by one: but a sampler that is right has no more than one in a thousand."""
+    n = sum(t.n for t in TRIALS if not t.on_edges)
+    explained = lambda tolerance: compare_names(  # noqa: E731
+        [noisy(tolerance)], TRIALS, WEIGHTS.logits, 2, CODEPOINTS, tolerance
+    )
+    assert 0 < explained(1e-4).borderline <= n / 1_000
+    with pytest.raises(VerificationError, match="names differ, too many for rounding"):
+        explained(3e-3)
 
 
 @pytest.mark.parametrize(
@@ -52,37 +94,54 @@ def test_larger_deviations_are_not() -> None:
     ids=lambda options: next(iter(options)),
 )
 def test_a_sampler_that_ignores_an_option_is_found(ignored: dict[str, float]) -> None:
-    def generate(
-        uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return sample_stepwise(logits, 2, uniforms, prefix, replace(decoding, **ignored))  # type: ignore[arg-type]
+    for samplers in (
+        [sampler(change=lambda d: replace(d, **ignored))],
+        [sampler(), sampler(change=lambda d: replace(d, **ignored))],
+    ):  # type: ignore[arg-type]
+        with pytest.raises(VerificationError, match="is not the trained model"):
+            compare(*samplers)
 
-    with pytest.raises(VerificationError, match="is not the trained model"):
-        compare(generate)
 
-
-def test_one_wrong_character_among_all_names_is_found() -> None:
-    def generate(
-        uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        tokens, log_prob = sampler()(uniforms, prefix, decoding)
+def other_last_character(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any]) -> Names:
+    if len(tokens) == 10 and tokens.size:
         tokens[-1, -1] = (tokens[-1, -1] + 4) % 9
-        return tokens, log_prob
-
-    with pytest.raises(VerificationError):
-        compare(generate)
+    return tokens, CODEPOINTS[tokens], log_prob
 
 
-def test_wrong_log_likelihood_and_wrong_count_are_found() -> None:
-    def shifted(*args: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        tokens, log_prob = sampler()(*args)  # type: ignore[arg-type]
-        return tokens, log_prob + np.float32(1e-2)
+def no_id(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any]) -> Names:
+    tokens[-1:, -1:] = 900
+    return tokens, codepoints, log_prob
 
-    def fewer(*args: object) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        tokens, log_prob = sampler()(*args)  # type: ignore[arg-type]
-        return tokens[1:], log_prob[1:]
 
-    with pytest.raises(VerificationError, match="log-likelihood"):
-        compare(shifted)
-    with pytest.raises(VerificationError, match="names, expected"):
-        compare(fewer)
+def longer(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any]) -> Names:
+    return *(np.pad(ids, ((0, 0), (0, 1))) for ids in (tokens, codepoints)), log_prob  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_last_character, "is not the trained model"),
+        (no_id, "is not the trained model: with the same uniforms, id 900 where"),
+        (longer, "names of 13 columns, 12 expected"),
+        (lambda tokens, codepoints, log_prob: (tokens, codepoints + 1, log_prob), "code points"),
+        (
+            lambda tokens, codepoints, log_prob: (tokens, codepoints, log_prob + np.float32(1e-2)),
+            "log-likeli",
+        ),
+        (lambda tokens, codepoints, log_prob: (tokens, codepoints, log_prob * np.nan), "log-likelihood"),
+        (
+            lambda tokens, codepoints, log_prob: (tokens[1:], codepoints[1:], log_prob[1:]),
+            "expected 300 names",
+        ),
+        (lambda tokens, codepoints, log_prob: (tokens, codepoints, log_prob[1:]), "outputs of the shapes"),
+        (lambda tokens, codepoints, log_prob: (tokens, codepoints[:, 1:], log_prob), "outputs of the shapes"),
+        (lambda tokens, codepoints, log_prob: (tokens[0], codepoints[0], log_prob), "outputs of the shapes"),
+        (
+            lambda tokens, codepoints, log_prob: (tokens, codepoints, log_prob[:, None]),
+            "outputs of the shapes",
+        ),
+    ],
+)
+def test_any_other_output_is_found(change: Callable[..., Names], message: str) -> None:
+    with pytest.raises(VerificationError, match=message):
+        compare(altered(change))

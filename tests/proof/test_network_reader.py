@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from makemore_pl.export.export import FORMS
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.fold import fold
-from makemore_pl.model.folded_weights import FoldedWeights
+from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.network import BatchNormMLP
-from makemore_pl.proof.network_reader import expect_same_graph
-from makemore_pl.runtime.metadata import Form
+from makemore_pl.proof.network_reader import StoredFile, expect_same_graph, form_of
+from makemore_pl.runtime.metadata import Form, ModelInfo
 
 
 def folded(block_size: int = 3, n_hidden: int = 40) -> torch.nn.Sequential:
@@ -60,6 +61,32 @@ def test_the_same_graph_passes_with_other_metadata(
     expect_same_graph(stored, build(form), "file")
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("build", [model, sampler])
+def test_the_form_is_found_whatever_a_file_claims(
+    build: Callable[[Form], onnx.ModelProto], form: Form
+) -> None:
+    for claimed in FORMS:
+        info = ModelInfo("abc", 3, 10, 40, 2, 5_000, claimed, 8, "names", "0", "0")
+        assert form_of(StoredFile(Path("file"), b"", build(form), info), build) == form
+        other = build(form)
+        other.graph.node[-1].op_type = "Exploit"
+        with pytest.raises(VerificationError, match="file is not the trained model: its graph is another"):
+            form_of(StoredFile(Path("file"), b"", other, info), build)
+
+
+def test_a_form_that_does_not_suit_the_network_is_left_out() -> None:
+    def write(form: Form) -> onnx.ModelProto:
+        if form == "table":
+            raise FormError("too many contexts")
+        return model(form)
+
+    info = ModelInfo("abc", 3, 10, 40, 2, 5_000, "table", 8, "names", "0", "0")
+    assert form_of(StoredFile(Path("file"), b"", model("fused"), info), write) == "fused"
+    with pytest.raises(VerificationError, match="file is not the trained model"):
+        form_of(StoredFile(Path("file"), b"", model("table"), info), write)
+
+
 def other_last_numbers(numbers: NDArray[Any]) -> list[object]:
     if not numbers.size:
         return []  # an empty constant has but its shape
@@ -84,24 +111,58 @@ def test_every_constant_is_compared(build: Callable[[Form], onnx.ModelProto], fo
 
 
 def test_only_the_neighbour_of_a_weight_may_stand_for_it() -> None:
-    """Another machine may round it the other way; a scalar is no weight."""
+    """Another machine may round it the other way; a constant of the graph is no weight."""
     written = sampler("mlp")
     tensors = written.graph.initializer
     weight = max(range(len(tensors)), key=lambda i: len(tensors[i].raw_data))
-    scalar = next(i for i, t in enumerate(tensors) if t.data_type == TensorProto.FLOAT and not t.dims)
+    constants = [
+        i for i, t in enumerate(tensors) if t.data_type == TensorProto.FLOAT and t.name.startswith("constant")
+    ]
+    assert {len(tensors[i].dims) for i in constants} == {0, 2}
 
     def with_steps(i: int, steps: int) -> onnx.ModelProto:
         stored = copy.deepcopy(written)
         numbers = numpy_helper.to_array(tensors[i]).copy()
-        for _ in range(steps):
-            numbers[...] = np.nextafter(numbers, np.float32(np.inf))
+        for _ in range(abs(steps)):
+            numbers[...] = np.nextafter(numbers, np.float32(np.copysign(np.inf, steps)))
         stored.graph.initializer[i].CopyFrom(numpy_helper.from_array(numbers, tensors[i].name))
         return stored
 
     expect_same_graph(with_steps(weight, 1), written, "file")
-    for stored in (with_steps(weight, 2), with_steps(scalar, 1)):
+    for stored in (with_steps(weight, 2), with_steps(weight, -2), *(with_steps(i, -1) for i in constants)):
         with pytest.raises(VerificationError, match="is not the trained model"):
             expect_same_graph(stored, written, "file")
+
+
+def test_every_weight_is_compared_with_its_own_rounding() -> None:
+    """The smallest number off by 1e-9, however large the others are."""
+    written = model("mlp")
+    for i, tensor in enumerate(written.graph.initializer):
+        numbers = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        smallest = int(np.abs(numbers).argmin())
+        changed = numbers.copy()
+        more = changed.reshape(-1)[smallest] + np.float32(1e-9)
+        changed.reshape(-1)[smallest] = np.nextafter(np.nextafter(more, np.float32(9)), np.float32(9))
+        replacement = numpy_helper.from_array(changed, tensor.name)
+        expect_refused(written, lambda m, i=i, new=replacement: m.graph.initializer[i].CopyFrom(new))  # type: ignore[misc]
+
+
+def test_numbers_of_another_size_are_refused() -> None:
+    def shorter(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.raw_data = tensor.raw_data[:-4]
+
+    expect_refused(model("mlp"), shorter)
+
+
+def test_fields_that_onnx_does_not_know_are_refused() -> None:
+    """ONNX Runtime might."""
+    written = model("mlp")
+    stored = onnx.load_from_string(written.SerializeToString() + b"\xc0\x0c\x05")  # field 200, number 5
+    with pytest.raises(VerificationError, match="its graph is another one"):
+        expect_same_graph(stored, written, "file")
 
 
 def first(model: onnx.ModelProto, operator: str) -> onnx.NodeProto:

@@ -9,13 +9,14 @@ from helpers import EVIL, trainer
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.report import page
-from makemore_pl.report.sampled_names import MadeUp, Names
+from makemore_pl.report.sampled_names import MadeUp
+from makemore_pl.report.sources import Material
 
 
 @pytest.fixture(scope="session")
 def full_page(run_folder: Path) -> Path:
     """The report of a run with its folder and its list."""
-    return page.write_report(run_folder / "best.ckpt", run_folder.parent / "full.html")
+    return page.write_report(Material(run_folder / "best.ckpt"), run_folder.parent / "full.html")
 
 
 @pytest.fixture(scope="session")
@@ -44,5 +45,5 @@ def evil_page(evil_checkpoint: Path) -> Path:
         MadeUp("", -6.0, None),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "make_up", lambda material, seed: Names(shown, 0.5, "by hand"))
-        return page.write_report(evil_checkpoint, evil_checkpoint.with_name("evil.html"))
+        patch.setattr(page, "make_up", lambda material, seed: (shown, 0.5))
+        return page.write_report(Material(evil_checkpoint), evil_checkpoint.with_name("evil.html"))

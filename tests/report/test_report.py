@@ -10,9 +10,9 @@ import torch
 from helpers import EVIL, RunCommand, assert_one_line_error
 
 from makemore_pl.report import page
-from makemore_pl.report.likelihoods import nll
+from makemore_pl.report.likelihoods import nll, nll_of_counting
 from makemore_pl.report.sampled_names import make_up
-from makemore_pl.report.sources import gather
+from makemore_pl.report.sources import Material
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -62,13 +62,16 @@ def test_every_section_is_filled(full_page: Path, run_folder: Path) -> None:
         assert heading in shown.text
     # Loss, three of activations, two of gradients, embedding, each at two widths; and the slider's.
     assert shown.tags.count("svg") == 2 * 7 + 1
-    material = gather(run_folder / "best.ckpt")
+    material = Material(run_folder / "best.ckpt")
     dev = nll(material.model, *material.examples("dev"))
     assert f"{dev:.4f}" in shown.text
+    [*_, (n_context, (counted, _))] = nll_of_counting(material).items()
+    assert n_context == 3
+    assert f"counting, after 3 characters {counted:.4f}" in shown.text
     assert "compared on all 19,683 contexts" in shown.text
     assert "model.onnx, batches of 64" in shown.text
     assert "short" in shown.text
-    most = min(name.perplexity for name in make_up(material, seed=42).shown)
+    most = min(name.perplexity for name in make_up(material, seed=42)[0])
     assert f"the longest bar {1 / most:.0%};" in shown.text
 
 
@@ -99,9 +102,9 @@ def test_nothing_is_said_of_a_batch_norm_that_is_not_there(run_folder: Path, evi
         "BatchNorm brings every unit to 1",
         "BatchNorm was folded away",
     )
-    proof = gather(run_folder / "best.ckpt").verification
+    proof = Material(run_folder / "best.ckpt").verification
     for checkpoint, has_one in ((run_folder / "best.ckpt", True), (evil_checkpoint, False)):
-        material = gather(checkpoint)
+        material = Material(checkpoint)
         material.verification = proof
         text = Page(page.render(material, seed=1)).text
         assert [sentence in text for sentence in sentences] == [has_one] * 3
@@ -111,7 +114,7 @@ def test_nothing_is_said_of_a_batch_norm_that_is_not_there(run_folder: Path, evi
 def test_characters_without_a_name_on_the_map_are_owned_up_to(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    material = gather(run_folder / "best.ckpt")
+    material = Material(run_folder / "best.ckpt")
     assert "the others are dots" not in Page(page.render(material, seed=1)).text
     monkeypatch.setattr(page, "MOST_LABELS", 5)
     assert (
@@ -131,7 +134,7 @@ def test_a_checkpoint_alone_is_enough(
     assert result.out == "report.html\n"
     shown = Page(Path("report.html").read_text(encoding="utf-8"))
     for sentence in (
-        "The training list is not available (gone.txt: No such file or directory).",
+        "not available (gone.txt: No such file or directory); --list FILE says where it is.",
         "There is no metrics.csv beside the checkpoint.",
         "Without the training list there is nothing to send through the network.",
         "A run with --config diagnostics does.",
@@ -141,7 +144,11 @@ def test_a_checkpoint_alone_is_enough(
         "drawn step by step from the checkpoint",
     ):
         assert sentence in shown.text, sentence
-    assert "dl" not in shown.tags  # no tiles: no empty frame
+    assert shown.text.count("not known") == 6  # each figure keeps its place
+    assert "What a model must beat is counting" not in shown.text
+    left_out = [line.removeprefix("makemore: left out of the report: ") for line in result.err.splitlines()]
+    assert len(left_out) == 5
+    assert all(sentence in shown.text for sentence in left_out)
     assert {path.name for path in tmp_path.iterdir()} == {"alone.ckpt", "report.html"}
 
 
@@ -153,10 +160,10 @@ def test_another_list_is_not_taken_for_the_training_list(
     other.write_text(short_list.read_text(encoding="utf-8") + "emmy\n", encoding="utf-8")
     content["datamodule_hyper_parameters"]["path"] = str(other)
     torch.save(content, tmp_path / "moved.ckpt")
-    material = gather(tmp_path / "moved.ckpt")
+    material = Material(tmp_path / "moved.ckpt")
     assert material.data is None
     assert "is not the list that was trained on" in material.missing["data"]
-    assert gather(tmp_path / "moved.ckpt", str(short_list)).data is not None
+    assert Material(tmp_path / "moved.ckpt", str(short_list)).data is not None
 
 
 def test_files_of_other_weights_prove_nothing_here(run_folder: Path, tmp_path: Path) -> None:
@@ -164,15 +171,15 @@ def test_files_of_other_weights_prove_nothing_here(run_folder: Path, tmp_path: P
         shutil.copy(run_folder / name, tmp_path)
     content = torch.load(run_folder / "best.ckpt", weights_only=True)
     torch.save(content, tmp_path / "best.ckpt")
-    assert gather(tmp_path / "best.ckpt").verification is not None
+    assert Material(tmp_path / "best.ckpt").verification is not None
     content["state_dict"]["net.layers.output.weight"][0, 0] += 1
     torch.save(content, tmp_path / "best.ckpt")
-    other = gather(tmp_path / "best.ckpt")
+    other = Material(tmp_path / "best.ckpt")
     assert other.export is None
     assert other.verification is None
     assert "made from other weights" in other.missing["export"]
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    assert "cannot be read" in gather(tmp_path / "best.ckpt").missing["export"]
+    assert "cannot be read" in Material(tmp_path / "best.ckpt").missing["export"]
 
 
 @pytest.mark.parametrize(

@@ -14,37 +14,37 @@ from makemore_pl.inspect.plot_style import panels_of, scientific, style
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.report import likelihoods as figures
 from makemore_pl.report import page
-from makemore_pl.report.likelihoods import embedding_map, is_vowel, visible
+from makemore_pl.report.characters import embedding_map, is_vowel, visible
+from makemore_pl.report.likelihoods import look_inside
 from makemore_pl.report.sampled_names import make_up
-from makemore_pl.report.snapshot import look_inside
-from makemore_pl.report.sources import gather
+from makemore_pl.report.sources import Material
 from makemore_pl.report.svg import LABEL_WIDTH, inline_svg, spread_out
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.vocabulary import Vocabulary
 
 
 def test_made_up_names_are_the_same_from_file_and_checkpoint(run_folder: Path) -> None:
-    material = gather(run_folder / "best.ckpt")
-    exported = make_up(material, seed=3)
+    material = Material(run_folder / "best.ckpt")
+    exported, share_new = make_up(material, seed=3)
+    assert material.export is not None
     material.export = None
-    stepwise = make_up(material, seed=3)
-    assert (exported.source, stepwise.source) != (stepwise.source, exported.source)
-    assert [name.name for name in exported.shown] == [name.name for name in stepwise.shown]
-    assert [name.log_prob for name in exported.shown] == pytest.approx(
-        [name.log_prob for name in stepwise.shown], abs=1e-3
+    stepwise, _ = make_up(material, seed=3)
+    assert [name.name for name in exported] == [name.name for name in stepwise]
+    assert [name.log_prob for name in exported] == pytest.approx(
+        [name.log_prob for name in stepwise], abs=1e-3
     )
-    scores = Scorer(run_folder).score([name.name for name in exported.shown])
-    longest = max(len(name.name) for name in exported.shown)  # perhaps cut off, and without its end
-    for name, score in zip(exported.shown, scores, strict=True):
+    scores = Scorer(run_folder).score([name.name for name in exported])
+    longest = max(len(name.name) for name in exported)  # perhaps cut off, and without its end
+    for name, score in zip(exported, scores, strict=True):
         if len(name.name) == longest:
             continue
         assert name.log_prob == pytest.approx(score.log_prob, abs=1e-3)
         assert name.perplexity == pytest.approx(score.perplexity, rel=1e-3)
     assert material.data is not None
     known = set(material.data.list.names())
-    assert all(name.is_new == (name.name not in known) for name in exported.shown)
-    assert exported.share_new is not None
-    assert 0.5 < exported.share_new <= 1
+    assert all(name.is_new == (name.name not in known) for name in exported)
+    assert share_new is not None
+    assert 0.5 < share_new <= 1
 
 
 def test_embedding_map_is_the_embedding_or_its_principal_components() -> None:
@@ -52,7 +52,7 @@ def test_embedding_map_is_the_embedding_or_its_principal_components() -> None:
     found = embedding_map(flat, Vocabulary("a b"))
     assert found.variance is None
     assert found.points == pytest.approx(flat.layers.embedding.weight.detach().numpy())
-    assert found.labels == ["·", "␣", "a", "b"]
+    assert found.labels == ["■", "␣", "a", "b"]
     assert found.vowels == [False, False, True, False]
     line = BatchNormMLP(4, 2, n_embd=1, init_seed=1)
     assert embedding_map(line, Vocabulary("a b")).points[:, 1].tolist() == [0] * 4
@@ -106,7 +106,7 @@ def test_contexts_fit_the_block_and_differ(block_size: int) -> None:
 
 
 def test_continuations_are_the_models_and_the_lists(run_folder: Path) -> None:
-    material = gather(run_folder / "best.ckpt")
+    material = Material(run_folder / "best.ckpt")
     assert material.training_examples is not None
     [start, *_] = figures.continuations(material, [])
     probabilities = material.model(torch.zeros(1, 3, dtype=torch.long)).softmax(dim=1)[0]
@@ -115,7 +115,7 @@ def test_continuations_are_the_models_and_the_lists(run_folder: Path) -> None:
     )
     assert material.data is not None
     train = material.data.corpus.names("train")
-    assert start.count == len(train)
+    assert start.seen == len(train)
     for following in start.likeliest:
         starts = sum(name.startswith(following.character) for name in train)
         assert following.share == pytest.approx(starts / len(train))
@@ -124,7 +124,7 @@ def test_continuations_are_the_models_and_the_lists(run_folder: Path) -> None:
 def test_the_look_inside_is_at_the_network_without_dropout(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    material = gather(run_folder / "best.ckpt")
+    material = Material(run_folder / "best.ckpt")
     dropping = material.checkpoint.load_model()
     dropping.layers.flatten = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9))
     expected = look_inside(material)

@@ -17,10 +17,10 @@ import pytest
 import torch
 from helpers import QUICK, ROOT, RunCommand
 
-from makemore_pl.commands.option_checks import expect_all_processes
-from makemore_pl.commands.training_errors import is_lost_process
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
+from makemore_pl.parsing.option_checks import expect_all_processes
+from makemore_pl.parsing.training_errors import is_lost_process
 from makemore_pl.runtime.sampler import Sampler
 
 RANKS = ROOT / "tests" / "runs" / "ranks.py"

@@ -29,6 +29,7 @@ from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.runs import checkpointing as saving
 from makemore_pl.runs.run_folder import claim_run, resolve_checkpoint
 
+pytestmark = pytest.mark.slow
 RUN = Path("checkpoints") / "killed"
 FIT = shlex.split(
     "fit --data.path names.txt --run killed --data.batch_size 100 --model.n_hidden 16 --model.dropout 0.2 "

@@ -1,14 +1,24 @@
 import inspect
 import math
+import shutil
+import statistics
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from makemore_pl import Sampler, Scorer
-from makemore_pl.errors import RequestError, TooFewNamesError, VocabularyError
+from makemore_pl.errors import (
+    NotExactError,
+    RejectionWarning,
+    RequestError,
+    TooFewNamesError,
+    VocabularyError,
+)
 from makemore_pl.runtime import sampler as sampler_module
 from makemore_pl.runtime import scorer as scorer_module
-from makemore_pl.runtime.request import Request
+from makemore_pl.runtime.request import Request, Wish
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +47,69 @@ def test_prefix_lengths_and_filters(sampler: Sampler) -> None:
     assert all(name.startswith("ma") and 5 <= len(name) <= 7 and name[-1] in "aeiou" for name in names)
 
 
+def test_all_wishes_together(sampler: Sampler) -> None:
+    """Ten names of a kind of which 100,000 draws would hold none."""
+    options = {"suffix": "elina", "contains": ["k", "m"], "without": "xyz", "banned": ["kk", "mar"]}
+    options |= {"min_length": 9, "max_length": 12, "match": "^[^aeiou]", "temperature": 0.8, "top_p": 0.999}
+    assert sampler.probability(**options) < 1e-6
+    names = sampler.sample(10, seed=1, **options)
+    assert names == sampler.sample(20, seed=1, **options)[:10]
+    assert all(Wish(**options).accepts(name) and 9 <= len(name) <= 12 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"match": r"([an])\1"}, "back-reference"),
+        ({"match": r"([an])\1", "suffix": "a", "prefix": "m", "min_length": 4}, "back-reference"),
+        ({"suffix": "a", "banned": ["an", "nn"], "novel": ["maya"], "min_length": 3}, "model.onnx"),
+    ],
+)
+def test_names_are_rejected_where_they_cannot_be_drawn_exactly(
+    sampler: Sampler, run_folder: Path, tmp_path: Path, options: dict[str, Any], reason: str
+) -> None:
+    """The user is told why. The names have the same distribution as those drawn exactly."""
+    alone = Sampler(shutil.copy(run_folder / "sampler.onnx", tmp_path)) if reason == "model.onnx" else sampler
+    options |= {"max_length": 6, "temperature": 0.7}
+    with pytest.raises(NotExactError, match=reason):
+        alone.probability(**options)
+    with pytest.warns(RejectionWarning, match=reason):
+        names = alone.sample(2_000, seed=1, **options)
+    assert all(Wish(**options).accepts(name) and len(name) <= 6 for name in names)
+    if reason == "model.onnx":
+        # Mean lengths of 2,000 names each: 5 standard errors apart once in a million seeds.
+        exactly = [len(name) for name in sampler.sample(2_000, seed=2, **options)]
+        lengths = [len(name) for name in names]
+        error = math.sqrt((statistics.variance(exactly) + statistics.variance(lengths)) / 2_000)
+        assert abs(statistics.mean(exactly) - statistics.mean(lengths)) < 5 * error
+
+
+def test_probability_and_log_likelihoods_are_those_of_the_model(sampler: Sampler, run_folder: Path) -> None:
+    names = ["anna", "ann", "hannah"]
+    scores = [math.exp(score.log_prob or 0) for score in Scorer(run_folder).score(names)]
+    one = {"match": "^(anna|ann|hannah)$"}
+    assert sampler.probability(**one) == pytest.approx(sum(scores), rel=1e-5)
+    assert sampler.n_names(**one) == 3
+    squares = sum(p**2 for p in scores) / sum(scores) ** 2
+    assert sampler.collision_probability(**one) == pytest.approx(squares, rel=1e-5)
+    [batch] = sampler.stream(500, seed=1, **one)
+    for name, p in zip(names, scores, strict=True):
+        # Five standard deviations: once in a million seeds.
+        share = p / sum(scores)
+        assert abs(batch.names.count(name) / 500 - share) < 5 * math.sqrt(share * (1 - share) / 500)
+        assert batch.log_probs[batch.names.index(name)] == pytest.approx(math.log(p), abs=1e-4)
+
+
+def test_different_names_are_counted_beforehand(sampler: Sampler) -> None:
+    wish = {"prefix": "an", "max_length": 3}
+    assert sampler.n_names(**wish) == 27
+    assert sampler.n_names() is None
+    names = sampler.sample(3, seed=1, unique=True, match="^an[aeo]$")
+    assert sorted(names) == ["ana", "ane", "ano"]
+    with pytest.raises(RequestError, match="3 different names fulfil the wish; 4 are asked for"):
+        sampler.sample(4, unique=True, match="^an[aeo]$")
+
+
 def test_novel_names_stand_not_in_the_list(sampler: Sampler) -> None:
     plain = sampler.sample(200, seed=4)
     novel = sampler.sample(200, seed=4, novel=set(plain[:100]))
@@ -62,8 +135,28 @@ def test_requests_that_cannot_be_met(sampler: Sampler) -> None:
     with pytest.raises(TooFewNamesError, match="found 1 of 3 names") as error:
         sampler.sample(3, temperature=0, unique=True)
     assert len(error.value.names) == 1
-    with pytest.raises(TooFewNamesError, match="found 0 of 1 names"):
-        sampler.sample(1, match="[0-9]", seed=1)
+    with pytest.raises(TooFewNamesError, match="found 0 of 1 names"), pytest.warns(RejectionWarning):
+        sampler.sample(1, match=r"(z)\1\1\1", seed=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"match": "[0-9]"},
+        {"suffix": "a", "without": "a"},
+        {"contains": ["ann"], "banned": ["nn"]},
+        {"contains": ["ann", "bell"], "max_length": 6},
+        {"prefix": "ab", "match": "^ba"},
+        {"banned": [""]},
+        {"without": "abcdefghijklmnopqrstuvwxyz"},
+        {"match": "^anna$", "novel": ["anna"]},
+        {"contains": "a", "temperature": 0, "without": "a"},
+    ],
+)
+def test_wishes_that_contradict_each_other(sampler: Sampler, options: dict[str, Any]) -> None:
+    for ask in (sampler.probability, sampler.sample, sampler.stream, partial(sampler.for_ids, ["me"])):
+        with pytest.raises(RequestError, match=r"no name of 1 to .* fulfils the wish: its probability is 0"):
+            ask(**options)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +170,8 @@ def test_requests_that_cannot_be_met(sampler: Sampler) -> None:
         {"min_length": 10**9},
         {"prefix": "anna", "max_length": 3},
         {"match": "("},
+        {"suffix": "anna", "max_length": 3},
+        {"novel": "anna"},
         {"temperature": -1},
     ],
 )

@@ -33,11 +33,6 @@ def start_model() -> SGDTraining[BatchNormMLP]:
     return SGDTraining(model, EXAMPLES, StepDecay(0.1, 12, 0.01), generator)
 
 
-def test_learning_rate_steps_down() -> None:
-    rate = StepDecay(0.1, 3, 0.01)
-    assert [rate(step) for step in range(5)] == [0.1, 0.1, 0.1, 0.01, 0.01]
-
-
 @pytest.mark.parametrize("start", [start_raw, start_model])
 def test_a_resumed_run_equals_an_unbroken_one(start: type[SGDTraining[nn.Module]]) -> None:
     unbroken, first, second = start(), start(), start()

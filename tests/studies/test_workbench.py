@@ -1,4 +1,4 @@
-"""Runs on the workbench: resumed after interruptions, read when finished, damaged."""
+"""Runs on the workbench: read when finished, begun again when not, damaged."""
 
 from pathlib import Path
 from typing import Any
@@ -9,26 +9,12 @@ from helpers import random_batch
 from torch import nn
 
 from makemore_pl.errors import RequestError
-from makemore_pl.studies import workbench
 from makemore_pl.studies.recipes import HandMadeRecipe, RawRecipe, Recipe
 from makemore_pl.studies.sgd import StepDecay
 from makemore_pl.studies.workbench import AnyRecipe, Workbench
 
 RECIPE = Recipe({"n_hidden": 20}, 23, StepDecay(decay_at=12))
 EXAMPLES = {"train": random_batch(500)}
-
-
-class Interruption:
-    """Watches the progress of a run, and stops it at a step."""
-
-    def __init__(self, at: int | None = None) -> None:
-        self.at = at
-        self.steps: list[int] = []
-
-    def __call__(self, name: str, done: int, wanted: int) -> None:
-        self.steps.append(done)
-        if done == self.at:
-            raise KeyboardInterrupt
 
 
 def same(one: Any, other: Any) -> bool:
@@ -41,19 +27,24 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize(
     "recipe", [RECIPE, RawRecipe(23), HandMadeRecipe(23)], ids=["model", "raw", "by hand"]
 )
-def test_a_resumed_run_equals_an_unbroken_one_and_is_then_read(
-    recipe: AnyRecipe[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_finished_run_is_read_and_an_unfinished_one_begins_again(
+    recipe: AnyRecipe[nn.Module], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(workbench, "SAVE_EVERY", 5)
-    unbroken = Workbench(EXAMPLES, tmp_path / "unbroken").train("X", recipe)
-    for stop in (10, 20):
-        with pytest.raises(KeyboardInterrupt):
-            Workbench(EXAMPLES, tmp_path / "broken", Interruption(stop)).train("X", recipe)
-    for steps in ([20, 23], [23]):
-        progress = Interruption()
-        broken = Workbench(EXAMPLES, tmp_path / "broken", progress).train("X", recipe)
-        assert progress.steps == steps
-        assert same(broken.state_dict(), unbroken.state_dict())
+    steps: list[int] = []
+
+    def stop(name: str, done: int, wanted: int) -> None:
+        steps.append(done)
+        if done == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Workbench(EXAMPLES, tmp_path, stop).train("X", recipe)
+    assert not list(tmp_path.iterdir())
+    trained = Workbench(EXAMPLES, tmp_path).train("X", recipe)
+    assert trained.step == 23
+    read = Workbench(EXAMPLES, tmp_path, stop).train("X", recipe)
+    assert steps == [0]  # nothing was trained
+    assert same(read.state_dict(), trained.state_dict())
 
 
 def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:

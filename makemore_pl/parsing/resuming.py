@@ -17,7 +17,7 @@ CHANGEABLE = ("path", "characters", "eval_batch_size")
 """Arguments of the data that may change. The list itself may not: it is compared by its SHA-256."""
 
 
-def named_checkpoint(args: list[str]) -> Checkpoint | None:
+def named_checkpoint(args: list[str], *, for_fit: bool) -> Checkpoint | None:
     """The checkpoint that a command line names, read before its other options are parsed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--ckpt_path", "--run", "--resume", "--trainer.default_root_dir"):
@@ -26,16 +26,16 @@ def named_checkpoint(args: list[str]) -> Checkpoint | None:
         options, _ = parser.parse_known_args(args)
     except argparse.ArgumentError as error:
         raise RequestError(str(error)) from error
-    return find_checkpoint(
-        {name: None if value == "null" else value for name, value in vars(options).items()}
-    )
+    given = {name: None if value == "null" else value for name, value in vars(options).items()}
+    return find_checkpoint(given, for_fit=for_fit)
 
 
-def find_checkpoint(options: dict[str, Any]) -> Checkpoint | None:
+def find_checkpoint(options: dict[str, Any], *, for_fit: bool) -> Checkpoint | None:
     """The checkpoint that these options name, if they name one.
 
     Args:
         options: ckpt_path, run, resume and trainer.default_root_dir.
+        for_fit: it is resumed: of a folder, the last checkpoint; else the best.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -44,11 +44,13 @@ def find_checkpoint(options: dict[str, Any]) -> Checkpoint | None:
     runs_dir = Path(options["trainer.default_root_dir"] or RUNS_DIR)
     path, run, resume = options["ckpt_path"], options["run"], options["resume"]
     if resume is None:
-        return None if path is None else read_checkpoint(resolve_checkpoint(path, run, runs_dir))
-    if path is not None or run is None:
-        raise RequestError(
-            "--resume auto resumes the run that --run names, if it has begun; without --ckpt_path"
+        return (
+            None
+            if path is None
+            else read_checkpoint(resolve_checkpoint(path, run, runs_dir, for_fit=for_fit))
         )
+    if path is not None or run is None:
+        raise RequestError("--resume auto resumes the run that --run names: give that, and no --ckpt_path")
     last = last_checkpoint(runs_dir / run)
     return read_checkpoint(last) if last.is_file() else None
 

@@ -24,6 +24,9 @@ def find_config(name: str) -> str:
     path = Path(name)
     if not path.exists() and path.name == name and (SHIPPED / f"{name}.yaml").is_file():
         path = SHIPPED / f"{name}.yaml"
+    if not path.exists():
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+        raise RequestError(f"{path}: no such file here, and no shipped configuration; there are {shipped}")
     size = file_size(path, RequestError)
     if size > MAX_BYTES:
         raise RequestError(f"{path}: {size:,} bytes; a configuration has at most {MAX_BYTES:,}")

@@ -10,12 +10,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from makemore_pl.commands.option_checks import check_options, expect_all_processes, expect_one_optimizer
-from makemore_pl.commands.resuming import defaults_from, find_checkpoint, named_checkpoint
-from makemore_pl.commands.training_errors import Started, refusal
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.parsing.help_texts import short_help
+from makemore_pl.parsing.option_checks import check_options, expect_all_processes, expect_one_optimizer
+from makemore_pl.parsing.resuming import defaults_from, find_checkpoint, named_checkpoint
+from makemore_pl.parsing.training_errors import Started, refusal
+from makemore_pl.parsing.training_parser import parse
 
 ASKING = {"-h", "--help", "--print_config"}
 """Options that only ask: nothing is run."""
@@ -37,7 +39,7 @@ class MakemoreCLI(LightningCLI):
     def __init__(self, command: str, args: list[str], **options: Any) -> None:
         self.command = command
         self.name = command.replace("_", "-")  # as the user calls it
-        self.source = named_checkpoint(args)
+        self.source = named_checkpoint(args, for_fit=command == "fit")
         """The checkpoint that the command works with or is resumed from, if any."""
         if self.source is None and self.needs_checkpoint and not ASKING & set(args):
             raise RequestError(
@@ -45,6 +47,7 @@ class MakemoreCLI(LightningCLI):
             )
         self.started = Started()
         self.parsers: list[LightningArgumentParser] = []
+        strict = {"exit_on_error": False, "allow_abbrev": False}
         with ExitStack() as self.held:  # what is held until the command has ended
             super().__init__(
                 LitBatchNormMLP,
@@ -52,7 +55,7 @@ class MakemoreCLI(LightningCLI):
                 trainer_class=self.trainer_type,
                 trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
                 seed_everything_default=42,
-                parser_kwargs={"prog": "makemore", "exit_on_error": False, command: {"exit_on_error": False}},
+                parser_kwargs={"prog": "makemore", **strict, command: strict},
                 load_from_checkpoint_support=False,
                 args=[command, *args],
                 **{"save_config_callback": None, **options},
@@ -74,12 +77,18 @@ class MakemoreCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self.parsers[-1].prog = f"makemore {self.name}"  # in its help
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]  # always a list here
+        asked = list(args) if isinstance(args, list) else []
+        if {"-h", "--help"} & set(asked):
+            full = self.parsers[-1].format_help()
+            print(full if asked[-1] == "all" else short_help(self.name, full))
+            raise SystemExit
+        self.config = parse(parser, asked, self.parsers[-1])
         check_options(self.options)
         expect_one_optimizer(self.options, self.parsers[-1].get_defaults())
         if self.source is None:  # named by a configuration file
             named = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
-            self.source = find_checkpoint({name: self.options.get(name) for name in named})
+            given = {name: self.options.get(name) for name in named}
+            self.source = find_checkpoint(given, for_fit=self.command == "fit")
         # A checkpoint's arguments are defaults here, which the command line may change; LightningCLI would
         # have them the other way round, and reads them from this option.
         self.options["ckpt_path"] = None

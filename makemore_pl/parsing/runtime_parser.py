@@ -7,8 +7,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, get_args
 
-from makemore_pl.commands.names_io import read_names
 from makemore_pl.errors import RequestError
+from makemore_pl.parsing.names_io import read_names
+from makemore_pl.runtime.options import REQUIRED
 
 
 class RuntimeParser(argparse.ArgumentParser):
@@ -27,26 +28,34 @@ class RuntimeParser(argparse.ArgumentParser):
         format_help = "form of the output (default: %(default)s)"
         self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
 
-    def add_options(self, options: type[Any]) -> None:
-        """Add an option for each field of an options dataclass, see runtime/options.py."""
-        for f in sorted(
-            fields(options), key=lambda f: bool(f.kw_only)
-        ):  # those that need no keyword come first
+    def add_options(self, *options: type[Any]) -> None:
+        """Add an option for each field of options dataclasses, see runtime/options.py."""
+        by_name = {f.name: f for kind in options for f in fields(kind)}
+        for f in sorted(by_name.values(), key=lambda f: bool(f.kw_only)):  # those without keyword come first
             flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"
-            self.add_argument(flag, dest=f.name, default=f.default, **_value(f))
+            self.add_argument(flag, dest=f.name, **_value(f))
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print, as an error of the program's own: one line, exit code 2."""
-        raise RequestError(f"{self.prog.partition(' ')[2]}: {message:.300}")
+        from makemore_pl.parsing.help_texts import known_options, with_suggestion  # for errors alone
+
+        meant = with_suggestion(f"{message:.300}", known_options(self.format_help()))
+        raise RequestError(f"{self.prog.partition(' ')[2]}: {meant}")
 
 
 def _value(f: Field[Any]) -> dict[str, Any]:
     """How argparse reads and explains the value of one option."""
     help = f.metadata["help"]
+    default = None if f.default is REQUIRED else f.default
     kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type  # int of int | None
     if kind is bool:
         return {"action": "store_true", "help": help}
+    metavar = f.metadata["metavar"] or f.name.upper()
+    if kind == Sequence[str]:
+        help = f"{help}; may be given several times"
+        return {"action": "append", "default": [], "metavar": metavar, "help": help}
     if kind == Collection[str]:
-        return {"type": read_names, "metavar": "FILE", "help": f"{help}; a file, one name per line"}
-    shown = help if f.default in (None, "") else f"{help} (default: {f.default})"
-    return {"type": kind, "metavar": f.metadata["metavar"] or f.name.upper(), "help": shown}
+        help = f"{help}; a file with one per line"
+        return {"type": read_names, "default": default, "metavar": "FILE", "help": help}
+    shown = help if default in (None, "") else f"{help} (default: {default})"
+    return {"type": kind, "default": default, "metavar": metavar, "help": shown}

@@ -1,0 +1,87 @@
+"""Help that a person can read: the first screen of a long help, and a suggestion for a mistyped option."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+
+OWN = (
+    *("run", "resume", "overwrite", "recalibrate", "data.", "model.", "checkpoint.", "export."),
+    *("min_lr", "max_lr", "steps", "plot"),
+)
+"""Beginnings of this project's own options."""
+OFTEN_USED = (
+    "config",
+    "print_config",
+    "ckpt_path",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.precision",
+)
+"""Of all others, those that most people need."""
+TEXTS = {
+    "ckpt_path": "a checkpoint, a run's folder, or best or last of the newest run",
+    "config": "a YAML file, or a shipped configuration by name: best, small-best, deep, makemore",
+    "print_config": "print all options as YAML, and stop",
+    "run": "name of the run's folder below checkpoints/; by default the list's",
+    "resume": "auto: resume the run that --run names if it has begun, else begin it",
+    "recalibrate": "take BatchNorm's statistics over the whole training set before each evaluation",
+    "trainer.accelerator": "cpu, gpu, mps or auto",
+    "trainer.devices": "how many",
+    "trainer.precision": "32-true, bf16-mixed, 16-mixed, 64-true and others",
+    "trainer.max_steps": "length of the run in steps; by default 500",
+    "trainer.max_epochs": "length of the run in passes over the list",
+    "model.n_embd": "width of a character's embedding",
+    "model.n_hidden": "width of each hidden layer",
+}
+"""In place of longer texts."""
+EXAMPLES = {
+    "fit": (
+        "makemore fit towns.txt                            train on a list, export to checkpoints/towns/",
+        "makemore fit --config best --data.path towns.txt  the network with the lowest loss, in minutes",
+        "makemore fit --ckpt_path last                     resume the newest run",
+    ),
+    "test": ("makemore test checkpoints/towns", "makemore test checkpoints/towns --data.path others.txt"),
+}
+
+
+def short_help(command: str, full: str) -> str:
+    """The first screen of a command's help.
+
+    Args:
+        command: its name.
+        full: the whole help, as argparse formats it.
+    """
+    lines = [f"usage: makemore {command} [options]", ""]
+    if command in EXAMPLES:
+        lines += [*(f"  {example}" for example in EXAMPLES[command]), ""]
+    for name, text in _options(full):
+        if name.startswith(OWN) or name in OFTEN_USED:
+            sentence = TEXTS.get(name) or re.split(r"\.\s|; |: | \(type:|\.$", text)[0]
+            default = re.search(r"default: ([\w./-]+)\)", text)
+            shown = f" ({default[1]})" if default and name.startswith(OWN) and default[1] != "null" else ""
+            lines.append(f"  --{name:<32} {sentence}{shown}")
+    lines += ["", f"Everything else, all of Lightning's options too: makemore {command} --help all"]
+    return "\n".join(lines)
+
+
+def _options(full: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each option in a help."""
+    pattern = r"^  (?:-\w(?: \w+)?, )?--([\w.]+)(?:\[=\w+\])?(?: \S+)?(.*?)(?=^  -|^\S|\Z)"
+    for match in re.finditer(pattern, full, re.MULTILINE | re.DOTALL):
+        yield match[1], " ".join(match[2].split())
+
+
+def with_suggestion(message: str, known: Iterable[str]) -> str:
+    """An error message about a mistyped word, with the known word that it is most like, if there is one."""
+    for word in re.findall(r"(?<![\w.-])-{0,2}[A-Za-z][\w.-]*", message)[::-1]:
+        close = difflib.get_close_matches(word.partition("=")[0], list(known), n=1, cutoff=0.7)
+        if close and close[0] != word:
+            return f"{message}; did you mean {close[0]}?"
+    return message
+
+
+def known_options(help: str) -> list[str]:
+    """All options that a help names."""
+    return re.findall(r"(?<!\w)--[A-Za-z][\w.-]*", help)

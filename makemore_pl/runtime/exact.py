@@ -1,0 +1,63 @@
+"""The distribution of an exported model's names, given a wish: its logits, bent, and the wish's automaton."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.errors import ModelFileError, NotExactError, RequestError
+from makemore_pl.runtime.decoding import bend, log_softmax
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
+from makemore_pl.runtime.metadata import MODEL_FILE
+from makemore_pl.runtime.request import Wish
+from makemore_pl.wishes.conditional import Conditional
+
+
+def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:
+    """The engine itself; or, as `sampler.onnx` gives no logits, `model.onnx` of the same export beside it.
+
+    Args:
+        engine: what has been opened.
+        path: its file.
+
+    Raises:
+        NotExactError: there is no such file.
+    """
+    if isinstance(engine, NextCharacterModel):
+        return engine
+    beside = path.with_name(MODEL_FILE)
+    if beside.is_file():
+        model = open_engine(beside)
+        if isinstance(model, NextCharacterModel) and model.info.export_id == engine.info.export_id:
+            return model
+    raise NotExactError(
+        f"the probabilities are in {MODEL_FILE} of the same export, which is not beside {path}"
+    )
+
+
+def conditional(model: NextCharacterModel, wish: Wish) -> Conditional:
+    """The distribution of a model's names, given a wish.
+
+    Raises:
+        VocabularyError: a text to be contained has a character that the model does not know.
+        RequestError: no name fulfils the wish.
+        NotExactError: it cannot be computed; the message says why.
+    """
+
+    def log_probs(contexts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        logits = model.next_logits(contexts)  # (m, T) -> (m, V)
+        plain = log_softmax(logits)
+        if np.isnan(plain).any():
+            raise ModelFileError("the model file is damaged (its logits are NaN or infinite)")
+        return (log_softmax(bend(logits.astype(np.float64), wish)) if wish.bends else plain), plain
+
+    info = model.info
+    steps = wish.steps(info.longest_name)
+    result = Conditional(
+        log_probs, info.block_size, wish.automaton(info.vocabulary), wish.min_length, max_length=steps
+    )
+    if result.log_probability == -math.inf:
+        lengths = f"{wish.min_length:,} to {steps:,} characters"
+        raise RequestError(f"no name of {lengths} fulfils the wish: its probability is 0")
+    return result

@@ -1,0 +1,211 @@
+"""Wishes as finite automata: which names begin, end, contain or avoid something.
+
+An automaton reads a name id by id and moves from state to state. Where several wishes must be met, the
+product of their automata reads for all of them at once. Only states that can be reached are ever made.
+
+Notation: S states, V vocabulary size.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.errors import NotExactError
+from makemore_pl.memory import in_words, memory_limit
+from makemore_pl.vocabulary import BOUNDARY, Vocabulary
+
+DEAD = -1
+"""The state from which no name can be accepted any more. As an index, it is the last entry of a table."""
+BYTES_PER_TRANSITION = 48
+"""Of a transition while tables are made: its state, two log-probabilities, and as much for temporaries."""
+
+
+@dataclass(frozen=True)
+class Automaton:
+    """A deterministic finite automaton over ids. It starts in state 0."""
+
+    following: NDArray[
+        np.int64
+    ]  # (S, V): the state after each id, or DEAD; the boundary is no character: DEAD
+    accepts: NDArray[np.bool_]  # (S,): a name that ends here is accepted
+
+    def __post_init__(self) -> None:
+        self.following[:, BOUNDARY] = DEAD
+
+
+def intersection(automata: Sequence[Automaton]) -> Automaton:
+    """The names that all of them accept.
+
+    Raises:
+        NotExactError: the product has too many states.
+    """
+    return functools.reduce(_product, sorted(automata, key=lambda automaton: len(automaton.accepts)))
+
+
+def _product(a: Automaton, b: Automaton) -> Automaton:
+    width = len(b.accepts)
+
+    def successors(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        first, second = a.following[pairs // width], b.following[pairs % width]  # (m, V) each
+        return np.where((first == DEAD) | (second == DEAD), DEAD, first * width + second)
+
+    pairs, following = explore(0, successors, a.following.shape[1])
+    return Automaton(following, a.accepts[pairs // width] & b.accepts[pairs % width])
+
+
+def explore(
+    start: int,
+    successors: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    n_ids: int,
+    most_steps: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find and number everything that can be reached, in as many rounds as the farthest is steps away.
+
+    Args:
+        start: the key of number 0. Keys are any numbers from 0 on.
+        successors: keys (m,) -> keys (m, V), or DEAD. Called with each key once, in the order of the numbers.
+        n_ids: V.
+        most_steps: go so many steps from the start, no further.
+
+    Returns:
+        The keys found, int64 (S,), in the order of their numbers; and the numbers of their successors, int64
+        (S, V), or DEAD.
+
+    Raises:
+        NotExactError: there are too many.
+    """
+    found = [np.array([start])]  # by distance from the start
+    known = found[0]  # all of them, sorted
+    rows = []
+    while len(found[-1]):
+        require_room(len(known), n_ids)
+        rows.append(successors(found[-1]))
+        if most_steps is not None and len(found) > most_steps:
+            break
+        # Sorted and without repeats; DEAD would come first.
+        new = np.setdiff1d(rows[-1], known)
+        found.append(new[np.searchsorted(new, 0) :])
+        known = np.union1d(known, found[-1])
+    keys = np.concatenate(found)
+    number = np.argsort(keys)  # of each of the sorted keys
+    following = np.concatenate(rows)
+    place = np.searchsorted(known, following)
+    place[place == len(known)] = 0
+    return keys, np.where(known[place] == following, number[place], DEAD)
+
+
+def require_room(n_states: int, n_ids: int) -> None:
+    """Refuse tables for so many states that they would take too much memory.
+
+    Raises:
+        NotExactError: with the arithmetic.
+    """
+    n_bytes = n_states * n_ids * BYTES_PER_TRANSITION
+    if n_bytes > memory_limit():
+        raise NotExactError(
+            f"at least {n_states:,} states × {n_ids:,} ids × {BYTES_PER_TRANSITION} bytes = "
+            f"{in_words(n_bytes)}; at most {in_words(memory_limit())} may be taken"
+        )
+
+
+def starts_with(text: str, vocabulary: Vocabulary) -> Automaton:
+    """Names that begin with `text`."""
+    following, ends, _ = _trie([vocabulary.encode(text)], len(vocabulary))
+    following[ends] = np.flatnonzero(ends)
+    return Automaton(following, ends)
+
+
+def ends_with(text: str, vocabulary: Vocabulary) -> Automaton:
+    """Names that end with `text`."""
+    return Automaton(*_search([vocabulary.encode(text)], len(vocabulary)))
+
+
+def contains(text: str, vocabulary: Vocabulary) -> Automaton:
+    """Names in which `text` occurs."""
+    following, found = _search([vocabulary.encode(text)], len(vocabulary))
+    following[found] = np.flatnonzero(found)
+    return Automaton(following, found)
+
+
+def avoids(texts: Collection[str], vocabulary: Vocabulary) -> Automaton:
+    """Names in which none of `texts` occurs. Those with unknown characters occur nowhere."""
+    following, found = _search(_encode_known(texts, vocabulary), len(vocabulary))
+    following[found] = DEAD
+    following[(following != DEAD) & found[following]] = DEAD
+    return Automaton(following, ~found)
+
+
+def differs_from(names: Collection[str], vocabulary: Vocabulary) -> Automaton:
+    """All names but `names`."""
+    following, ends, _ = _trie(_encode_known(names, vocabulary), len(vocabulary))
+    other = len(ends)  # the state of names that have left the trie
+    following = np.append(following, np.full((1, len(vocabulary)), DEAD), axis=0)
+    following[following == DEAD] = other
+    return Automaton(following, np.append(~ends, True))
+
+
+def uses_none_of(characters: str, vocabulary: Vocabulary) -> Automaton:
+    """Names without any of `characters`."""
+    following = np.zeros((1, len(vocabulary)), dtype=np.int64)
+    following[0, 1:][[c in characters for c in vocabulary.characters]] = DEAD
+    return Automaton(following, np.array([True]))
+
+
+def _encode_known(texts: Collection[str], vocabulary: Vocabulary) -> list[NDArray[np.int64]]:
+    known = set(vocabulary.characters)
+    texts = [text for text in texts if known.issuperset(text)]
+    ids = vocabulary.encode("".join(texts))
+    return np.split(ids, np.cumsum([len(text) for text in texts])[:-1]) if texts else []
+
+
+def _trie(
+    texts: Sequence[NDArray[np.int64]], n_ids: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[NDArray[np.int64]]]:
+    """The tree of all beginnings of `texts`; node 0 is the empty one.
+
+    Returns:
+        Children int64 (S, V), or DEAD; bool (S,), which nodes are whole texts; and for each depth from 1 on,
+        the edges to its nodes, in their order: parent * V + id, which are places in the flat children.
+    """
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    starts = np.cumsum(lengths) - lengths
+    ids = np.concatenate([*texts, np.array([], dtype=np.int64)])
+    node = np.zeros(len(texts), dtype=np.int64)  # of each text, at the present depth
+    longer = np.arange(len(texts))  # texts that go on
+    edges = []
+    n_nodes = 1
+    for depth in range(lengths.max(initial=0)):
+        longer = longer[lengths[longer] > depth]
+        new, place = np.unique(node[longer] * n_ids + ids[starts[longer] + depth], return_inverse=True)
+        node[longer] = n_nodes + place
+        n_nodes += len(new)
+        require_room(n_nodes, n_ids)
+        edges.append(new)
+    children = np.full((n_nodes, n_ids), DEAD)
+    children.reshape(-1)[np.concatenate([*edges, np.array([], dtype=np.int64)])] = np.arange(1, n_nodes)
+    ends = np.zeros(n_nodes, dtype=np.bool_)
+    ends[node] = True
+    return children, ends, edges
+
+
+def _search(texts: Sequence[NDArray[np.int64]], n_ids: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Search for all texts at once, after Aho and Corasick 1975.
+
+    Returns:
+        Next states int64 (S, V), and bool (S,): a text has just ended here.
+    """
+    following, found, edges = _trie(texts, n_ids)
+    # The longest beginning of a text with which the characters of a node end, its own aside.
+    shorter = np.zeros(len(found), dtype=np.int64)
+    following[0][following[0] == DEAD] = 0
+    for depth, new in enumerate(edges):  # what is shorter has its row already
+        parents, ids = np.divmod(new, n_ids)
+        nodes = following[parents, ids]
+        if depth > 0:
+            shorter[nodes] = following[shorter[parents], ids]
+        found[nodes] |= found[shorter[nodes]]
+        following[nodes] = np.where(following[nodes] == DEAD, following[shorter[nodes]], following[nodes])
+    return following, found
