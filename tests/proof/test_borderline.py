@@ -116,7 +116,7 @@ def test_hardly_a_draw_is_explained_that_no_noise_draws(options: dict[str, float
             explained = {t for t in range(4) if could_draw(logits, float(uniform), t, decoding, 1, TOLERANCE)}
             assert found <= explained
             n_found, n_explained = n_found + len(found), n_explained + len(explained)
-    assert n_explained <= 1.03 * n_found
+    assert n_explained <= 1.12 * n_found
 
 
 def test_what_is_ruled_out_is_not_explained_even_on_its_border() -> None:

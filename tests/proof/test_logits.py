@@ -77,13 +77,8 @@ def test_all_contexts_up_to_two_million() -> None:
 
 def test_chunks_of_wide_networks_are_small() -> None:
     """A layer's values for one chunk stay within 32 MiB, and a chunk has some contexts however wide it is."""
-    for v, t, widest, rows in (
-        (27, 3, 200, 16_384),
-        (27, 3, 4_096, 1_024),
-        (27, 3, 10**7, 16),
-        (5_000, 2, 0, 838),
-    ):
-        chunks = ContextSet(vocab_size=v, block_size=t, widest=widest).chunks()
+    for v, widest, rows in ((27, 200, 16_384), (27, 4_096, 1_024), (27, 10**7, 16), (5_000, 0, 838)):
+        chunks = ContextSet(vocab_size=v, block_size=3, widest=widest).chunks()
         assert len(next(chunks)) == rows
 
 
