@@ -138,7 +138,8 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
             case ast.Constant(value) if isinstance(value, bool):
                 add(node.lineno, start, end, str(not value))
             case ast.Constant(value) if isinstance(value, int | float):
-                add(node.lineno, start, end, f"({value} + 1)" if isinstance(value, int) else f"({value} * 2)")
+                more = f"({value} * 2)" if isinstance(value, float) and value else f"({value} + 1)"
+                add(node.lineno, start, end, more)
             case ast.UnaryOp(ast.Not() | ast.USub(), operand):
                 add(node.lineno, start, end, f"({ast.unparse(operand)})")
             case ast.Name(name) | ast.Attribute(_, name) if name in OPPOSITE:
@@ -164,10 +165,12 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes under `node` that run: no annotations, no docstrings, no text of an error."""
     yield node
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") or (isinstance(node, ast.Raise) and name == "exc"):
+        if name in ("annotation", "returns", "decorator_list") or isinstance(node, ast.Raise):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not isinstance(child, ast.Import | ast.ImportFrom | ast.Assert):
+            if isinstance(child, ast.Import | ast.ImportFrom | ast.Assert):
+                continue
+            if isinstance(child, ast.AST) and getattr(child, "arg", None) not in ("strict", "stacklevel"):
                 yield from _executed(child)
 
 
