@@ -265,11 +265,9 @@ def main() -> None:
 
 def leave_out_the_graphs(form: Form) -> None:
     """Let every graph and all metadata pass, so that only running it can show a difference."""
-    proof.form_of = lambda stored, write: form  # type: ignore[assignment]
-    for name in ("expect_same_info", "expect_same_claim"):
+    setattr(proof, "form_of", lambda stored, write: form)  # noqa: B010
+    for name in ("expect_same_info", "expect_same_claim", "stored_network", "certify"):
         setattr(proof, name, lambda *args: None)
-    proof.stored_network = lambda model, weights, form: None  # type: ignore[assignment,return-value]
-    proof.certify = lambda weights, network: None  # type: ignore[assignment,return-value]
 
 
 def row(form: Form, file: str, counts: "Counter[tuple[str, int]]") -> str:

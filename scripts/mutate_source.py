@@ -127,7 +127,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
         if not hasattr(node, "lineno"):
             continue
         start, end = place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
-        text = source[start:end]
+        segment = source[start:end]
         match node:
             case ast.BinOp(left, operator, right):
                 between(left, right, operator)
@@ -149,7 +149,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
             case ast.Call(ast.Attribute(value, name), []) if name in DROPPED:
                 add(node.lineno, start, end, ast.unparse(value))
             case ast.IfExp(test, _, _):
-                at = source.index(" if ", start) if f" if {ast.unparse(test)}" in text else -1
+                at = source.index(" if ", start) if f" if {ast.unparse(test)}" in segment else -1
                 if at >= 0:
                     add(node.lineno, at, at + 4, " if not ")
             case ast.If(test, _, _) | ast.While(test, _, _):
