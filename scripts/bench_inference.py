@@ -12,6 +12,7 @@ generator from PyPI.
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,6 +156,68 @@ def measure(ways: dict[str, Generate], repetitions: int, budget: float) -> dict[
     return seconds
 
 
+def measure_wishes(
+    folder: Path, names: list[str], n: int, repetitions: int
+) -> dict[str, tuple[float, float, float]]:
+    """Of each wish: its probability, and median seconds for n names drawn exactly, and by rejecting others.
+
+    Drawing exactly includes opening the files and making the tables. Rejecting has its file open, and a test
+    of its own for each wish, the fastest that Python has.
+    """
+    common = [name[1:] for name in names if len(name) > 4][:1_000]
+    has_common = re.compile("|".join(map(re.escape, common))).search
+    listed = set(names)
+    one_vowel = "^[^aeiou]*[aeiou][^aeiou]*$"
+    has_one_vowel = re.compile(one_vowel).search
+    wishes: dict[str, tuple[dict[str, Any], Callable[[str], bool]]] = {
+        "ends in ella, 6 to 9 letters": (
+            {"suffix": "ella", "min_length": 6, "max_length": 9},
+            lambda name: name.endswith("ella") and 6 <= len(name) <= 9,
+        ),
+        "ends in ella": ({"suffix": "ella"}, lambda name: name.endswith("ella")),
+        "contains ann": ({"contains": ["ann"]}, lambda name: "ann" in name),
+        "none of 1,000 texts": ({"banned": common}, lambda name: not has_common(name)),
+        "not in the training list": ({"novel": names}, lambda name: name not in listed),
+        f"matches {one_vowel}": ({"match": one_vowel}, lambda name: has_one_vowel(name) is not None),
+    }
+    open_sampler = Sampler(folder)
+
+    def rejecting(fits: Callable[[str], bool]) -> object:
+        kept: list[str] = []
+        for batch in open_sampler.stream(10**9, min_length=0):
+            kept += filter(fits, batch.names)
+            if len(kept) >= n:
+                return kept[:n]
+        return kept
+
+    figures: dict[str, tuple[float, float, float]] = {}
+    for label, (options, fits) in wishes.items():
+        taken: tuple[list[float], list[float]] = ([], [])
+        ways: tuple[Callable[[], object], ...] = (
+            lambda options=options: Sampler(folder, prepare=False).sample(n, **options),  # type: ignore[misc]
+            lambda fits=fits: rejecting(fits),  # type: ignore[misc]
+        )
+        for _ in range(repetitions):
+            for times, way in zip(taken, ways, strict=True):
+                start = time.perf_counter()
+                way()
+                times.append(time.perf_counter() - start)
+        exact, rejected = map(statistics.median, taken)
+        figures[label] = open_sampler.probability(**options), exact, rejected
+    return figures
+
+
+def measure_ids(folder: Path, n: int, repetitions: int) -> float:
+    """Median seconds for the names of n ids, with the files opened and the tables made."""
+    ids = [f"user-{i}" for i in range(n)]
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        Sampler(folder, prepare=False).for_ids(ids)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
 def start_up(folder: Path, repetitions: int) -> dict[str, float]:
     """Median seconds from process start to exit."""
     commands = {
@@ -219,6 +283,10 @@ def main() -> None:
             "Sampler.sample, texts": sampler_text(auto),
         }
         seconds = measure(ways, args.repetitions, args.budget)
+        wishes = measure_wishes(
+            auto, find_list(source.data_arguments["path"]).names(), 10_000, args.repetitions
+        )
+        seconds_for_ids = measure_ids(auto, 100_000, args.repetitions)
         starts = start_up(auto, args.repetitions)
         sizes = {form: (folder / "sampler.onnx").stat().st_size for form, folder in folders.items()}
 
@@ -231,6 +299,14 @@ def main() -> None:
     print("\n| one name | median latency |\n|---|---:|")
     for name, times in seconds.items():
         print(f"| {name} | {times[1] * 1e6:,.0f} µs |")
+    print("\n| 10,000 names that fulfil a wish | its probability | exactly, s | rejecting, s | ratio |")
+    print("|---|---:|---:|---:|---:|")
+    for name, (probability, exactly, rejecting) in wishes.items():
+        shown = name.replace("|", "\\|")
+        print(
+            f"| {shown} | {probability:.3g} | {exactly:.3f} | {rejecting:.3f} | {rejecting / exactly:.1f} |"
+        )
+    print(f"| 100,000 ids | | {seconds_for_ids:.3f} | | |")
     print("\n| process from start to exit | seconds |\n|---|---:|")
     for name, value in starts.items():
         print(f"| `{name}` | {value:.3f} |")
@@ -241,7 +317,14 @@ def main() -> None:
     for name, value in installed.items():
         print(f"| installed: {name} | {value:,.0f} MiB |")
     if args.output:
-        figures = {"seconds": seconds, "start_up": starts, "bytes": sizes, "installed_mib": installed}
+        figures = {
+            "seconds": seconds,
+            "wishes": wishes,
+            "ids": seconds_for_ids,
+            "start_up": starts,
+            "bytes": sizes,
+            "installed_mib": installed,
+        }
         args.output.write_text(json.dumps(figures, indent=2) + "\n")
 
 

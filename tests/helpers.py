@@ -121,6 +121,7 @@ def trained_like(model: BatchNormMLP, seed: int = 0) -> BatchNormMLP:
                 module.running_var.copy_(torch.rand(module.num_features, generator=generator) * 3 + 0.1)
                 if module.affine:
                     module.weight.copy_(torch.rand(module.num_features, generator=generator) * 2 + 0.2)
+                    module.weight[::3] *= -1  # training may turn a gain's sign
                     module.bias.copy_(torch.randn(module.num_features, generator=generator))
     return model.eval()
 

@@ -4,24 +4,38 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from makemore_pl.errors import MakemoreError, NotExactError
 from makemore_pl.parsing.runtime_parser import RuntimeParser
-from makemore_pl.runtime.engines import open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
+from makemore_pl.runtime.sampler import Sampler
+
+MOST_PROBABILITIES = 1 << 22
+"""Of all contexts: about so many are computed in a second."""
 
 
 def run(command: str, args: list[str]) -> int:
     """Run the command; returns the exit code."""
     options = RuntimeParser(command, "What an exported file holds.", ("text", "json")).parse_args(args)
     path = find_model(options.model, MODEL_FILE)
-    info = open_engine(path, prepare=False).info
+    sampler = Sampler(path, prepare=False)
+    info = sampler.info
+    shared: float | str
+    try:
+        if len(info.vocabulary) ** (info.block_size + 1) > MOST_PROBABILITIES:
+            raise NotExactError("too many contexts to be asked here; makemore sample --ids says it")
+        shared = sampler.collision_probability()
+    except MakemoreError as error:
+        shared = str(error)
     if options.format == "json":
-        print(json.dumps({"file": str(path), **asdict(info)}, ensure_ascii=False, indent=2))
+        collision = {"collision_probability": shared if isinstance(shared, float) else None}
+        print(json.dumps({"file": str(path), **asdict(info), **collision}, ensure_ascii=False, indent=2))
     else:
-        print(_describe(path, info))
+        ids = f"two get the same name with probability {shared:.3g}" if isinstance(shared, float) else shared
+        print(_describe(path, info, ids))
     return 0
 
 
-def _describe(path: Path, info: ModelInfo) -> str:
+def _describe(path: Path, info: ModelInfo, ids: str) -> str:
     proof = info.verification
     checked, total = proof.get("contexts", 0), proof.get("contexts_total", 0)
     which = f"all {total:,}" if proof.get("exhaustive") else f"{checked:,} of {total:,}"
@@ -36,6 +50,7 @@ def _describe(path: Path, info: ModelInfo) -> str:
         "trained on": f"{info.list_name} (SHA-256 {info.list_sha256[:16]}…), "
         f"names of up to {info.longest_name} characters",
         "verified": f"on {which} contexts, largest deviation {deviation:.1e}",
+        "ids": ids,
         "written by": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }
     return "\n".join(f"{key + ':':<12} {_printable(value)}" for key, value in rows.items())

@@ -60,11 +60,13 @@ def _names_for_ids(options: Namespace) -> int:
         raise RequestError("sample: --seed and --unique are not for --ids, each of which has its own name")
     sampler = Sampler(options.model, prepare=False)
     names = sampler.for_ids(**_chosen(options, IdRequest))
-    _say_probability(sampler, options)
+    if Wish(**_chosen(options, Wish)) != Wish():
+        _say_probability(sampler, options)
     same = sampler.collision_probability(**_chosen(options, Wish))
     n = len(set(options.ids))
     pairs = n * (n - 1) / 2 * same
-    _say(f"ids: two get the same name with probability {same:.3g}; of {n:,}, {pairs:,.3g} pairs on average")
+    many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
+    _say(f"ids: two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average")
     rows = zip(options.ids, names, strict=True)
     if options.format == "text":
         sys.stdout.writelines(f"{text}\t{name}\n" for text, name in rows)

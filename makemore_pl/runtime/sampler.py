@@ -162,7 +162,7 @@ class Sampler:
 
         conditional = self._conditional(request.wish())
         names: list[str] = []
-        most = max(1, BATCH_ENTRIES // len(self.info.vocabulary))
+        most = max(1, BATCH_ENTRIES // max(conditional.max_length, len(self._codepoints)))
         ids = list(request.ids)
         for start in range(0, len(ids), most):
             some = ids[start : start + most]

@@ -85,10 +85,11 @@ def explore(
         rows.append(successors(found[-1]))
         if most_steps is not None and len(found) > most_steps:
             break
-        # Sorted and without repeats; DEAD would come first.
-        new = np.setdiff1d(rows[-1], known)
-        found.append(new[np.searchsorted(new, 0) :])
-        known = np.union1d(known, found[-1])
+        new = np.sort(rows[-1][rows[-1] != DEAD])
+        new = new[np.diff(new, prepend=DEAD) != 0]  # without repeats
+        new = new[known[np.searchsorted(known, new) % len(known)] != new]
+        found.append(new)
+        known = np.insert(known, np.searchsorted(known, new), new)
     keys = np.concatenate(found)
     number = np.argsort(keys)  # of each of the sorted keys
     following = np.concatenate(rows)
@@ -113,26 +114,26 @@ def require_room(n_states: int, n_ids: int) -> None:
 
 def starts_with(text: str, vocabulary: Vocabulary) -> Automaton:
     """Names that begin with `text`."""
-    following, ends, _ = _trie([vocabulary.encode(text)], len(vocabulary))
+    following, ends, _ = _trie([text], vocabulary)
     following[ends] = np.flatnonzero(ends)
     return Automaton(following, ends)
 
 
 def ends_with(text: str, vocabulary: Vocabulary) -> Automaton:
     """Names that end with `text`."""
-    return Automaton(*_search([vocabulary.encode(text)], len(vocabulary)))
+    return Automaton(*_search([text], vocabulary))
 
 
 def contains(text: str, vocabulary: Vocabulary) -> Automaton:
     """Names in which `text` occurs."""
-    following, found = _search([vocabulary.encode(text)], len(vocabulary))
+    following, found = _search([text], vocabulary)
     following[found] = np.flatnonzero(found)
     return Automaton(following, found)
 
 
 def avoids(texts: Collection[str], vocabulary: Vocabulary) -> Automaton:
     """Names in which none of `texts` occurs. Those with unknown characters occur nowhere."""
-    following, found = _search(_encode_known(texts, vocabulary), len(vocabulary))
+    following, found = _search(_known(texts, vocabulary), vocabulary)
     following[found] = DEAD
     following[(following != DEAD) & found[following]] = DEAD
     return Automaton(following, ~found)
@@ -140,7 +141,7 @@ def avoids(texts: Collection[str], vocabulary: Vocabulary) -> Automaton:
 
 def differs_from(names: Collection[str], vocabulary: Vocabulary) -> Automaton:
     """All names but `names`."""
-    following, ends, _ = _trie(_encode_known(names, vocabulary), len(vocabulary))
+    following, ends, _ = _trie(_known(names, vocabulary), vocabulary)
     other = len(ends)  # the state of names that have left the trie
     following = np.append(following, np.full((1, len(vocabulary)), DEAD), axis=0)
     following[following == DEAD] = other
@@ -154,15 +155,14 @@ def uses_none_of(characters: str, vocabulary: Vocabulary) -> Automaton:
     return Automaton(following, np.array([True]))
 
 
-def _encode_known(texts: Collection[str], vocabulary: Vocabulary) -> list[NDArray[np.int64]]:
+def _known(texts: Collection[str], vocabulary: Vocabulary) -> list[str]:
+    """Those of the texts that the vocabulary can write."""
     known = set(vocabulary.characters)
-    texts = [text for text in texts if known.issuperset(text)]
-    ids = vocabulary.encode("".join(texts))
-    return np.split(ids, np.cumsum([len(text) for text in texts])[:-1]) if texts else []
+    return [text for text in texts if known.issuperset(text)]
 
 
 def _trie(
-    texts: Sequence[NDArray[np.int64]], n_ids: int
+    texts: Sequence[str], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[NDArray[np.int64]]]:
     """The tree of all beginnings of `texts`; node 0 is the empty one.
 
@@ -170,9 +170,10 @@ def _trie(
         Children int64 (S, V), or DEAD; bool (S,), which nodes are whole texts; and for each depth from 1 on,
         the edges to its nodes, in their order: parent * V + id, which are places in the flat children.
     """
+    n_ids = len(vocabulary)
+    ids = vocabulary.encode("".join(texts))
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     starts = np.cumsum(lengths) - lengths
-    ids = np.concatenate([*texts, np.array([], dtype=np.int64)])
     node = np.zeros(len(texts), dtype=np.int64)  # of each text, at the present depth
     longer = np.arange(len(texts))  # texts that go on
     edges = []
@@ -191,18 +192,18 @@ def _trie(
     return children, ends, edges
 
 
-def _search(texts: Sequence[NDArray[np.int64]], n_ids: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _search(texts: Sequence[str], vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Search for all texts at once, after Aho and Corasick 1975.
 
     Returns:
         Next states int64 (S, V), and bool (S,): a text has just ended here.
     """
-    following, found, edges = _trie(texts, n_ids)
+    following, found, edges = _trie(texts, vocabulary)
     # The longest beginning of a text with which the characters of a node end, its own aside.
     shorter = np.zeros(len(found), dtype=np.int64)
     following[0][following[0] == DEAD] = 0
     for depth, new in enumerate(edges):  # what is shorter has its row already
-        parents, ids = np.divmod(new, n_ids)
+        parents, ids = np.divmod(new, len(vocabulary))
         nodes = following[parents, ids]
         if depth > 0:
             shorter[nodes] = following[shorter[parents], ids]

@@ -112,7 +112,7 @@ SIZES = [1, 2, loops.FEW, loops.FEW + 1, 1_000, loops.NAMES_PER_SLOT * loops.MAX
 REQUESTS = [
     *itertools.product([10_000], [12], [[]], DECODINGS),
     *itertools.product([100, 3_000], [8], PREFIXES, [{}, {"min_length": 7, "top_k": 6}, {"min_length": 0}]),
-    *itertools.product(SIZES, [20], [[]], [{}, {"min_length": 3}, {"top_p": 0.7}]),
+    *itertools.product(SIZES, [20], [[]], [{}, {"min_length": 2}, {"min_length": 3}, {"top_p": 0.7}]),
     # No names, no steps, and boundaries in the prefix.
     *itertools.product(
         [0, 1, 2_000], [0, 1], [[], [5, 6], [0, 5], [0]], [{"min_length": 0}, {"min_length": 1}]
