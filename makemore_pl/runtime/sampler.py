@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +39,8 @@ class Batch(NamedTuple):
     log_probs: list[float]
 
 
-class Way(NamedTuple):
+@dataclass(frozen=True)
+class Way:
     """A way to draw names, and which of them are kept."""
 
     steps: int  # uniforms for each name
@@ -217,11 +218,11 @@ class Sampler:
         rest = replace(wish, match=None)
         if wish.match is not None and not rest.is_plain:
             with suppress(NotExactError):
-                return self._exact_way(rest, request)._replace(accept=wish.accepts)
+                return replace(self._exact_way(rest, request), accept=wish.accepts)
         # Names of one character more are drawn, too, by which those that do not end in time can be told.
         steps = wish.steps(self.info.longest_name)
         way = self._plain_way(replace(wish, min_length=0, max_length=steps + 1))
-        return way._replace(accept=lambda name: len(name) <= steps and wish.accepts(name))
+        return replace(way, accept=lambda name: len(name) <= steps and wish.accepts(name))
 
     def _batches(self, request: Request, way: Way) -> Iterator[Batch]:
         most = max(1, BATCH_ENTRIES // max(way.steps, way.entries_per_name))
@@ -254,7 +255,7 @@ def _distinct(way: Way) -> Way:
         seen.add(name)
         return True
 
-    return way._replace(accept=accept)
+    return replace(way, accept=accept)
 
 
 def to_text(codepoints: NDArray[np.int32]) -> list[str]:
