@@ -33,7 +33,7 @@ class Wish(Decoding):
     banned: Collection[str] | None = option(None, "texts that occur nowhere in a name")
     max_length: int | None = option(
         None,
-        "most characters, longer names are cut, or not drawn where other wishes are drawn exactly; "
+        "most characters; longer names are cut or, where there are other wishes, not drawn; "
         "twice the longest training name if left out",
         at_least=1,
         at_most=MAX_LENGTH,

@@ -19,6 +19,8 @@ from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 DEAD = -1
 """The state from which no name can be accepted any more. As an index, it is the last entry of a table."""
+MOST_TRANSITIONS = 1 << 27
+"""Of all states together: a quarter of a minute."""
 BYTES_PER_TRANSITION = 48
 """Of a transition while tables are made: its state, two log-probabilities, and as much for temporaries."""
 
@@ -99,12 +101,18 @@ def explore(
 
 
 def require_room(n_states: int, n_ids: int) -> None:
-    """Refuse tables for so many states that they would take too much memory.
+    """Refuse tables for so many states that they would take too much time or memory.
 
     Raises:
         NotExactError: with the arithmetic.
     """
-    n_bytes = n_states * n_ids * BYTES_PER_TRANSITION
+    n_transitions = n_states * n_ids
+    if n_transitions > MOST_TRANSITIONS:
+        raise NotExactError(
+            f"at least {n_states:,} states × {n_ids:,} ids = {n_transitions:,} transitions; "
+            f"at most {MOST_TRANSITIONS:,} are made"
+        )
+    n_bytes = n_transitions * BYTES_PER_TRANSITION
     if n_bytes > memory_limit():
         raise NotExactError(
             f"at least {n_states:,} states × {n_ids:,} ids × {BYTES_PER_TRANSITION} bytes = "

@@ -28,7 +28,7 @@ LogProbs: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.float64], N
 Uniforms: TypeAlias = Callable[[int, NDArray[np.int64]], NDArray[np.floating[Any]]]
 """Number of a character, and which names (a,) still grow -> their uniforms (a,) in [0, 1)."""
 
-MOST_TRANSITIONS = 1 << 33
+MOST_STEPS = 1 << 33
 """Transitions, each for each length: half a minute."""
 COUNTED = 10**12
 """Up to so many, names are counted."""
@@ -165,14 +165,14 @@ class Conditional:
         """
         later = self._nothing(self.max_length + 1)
         sums = [later]
-        transitions = 0
+        steps = 0
         settled = False
         for length in range(self.max_length, -1, -1):
             states = self._reached[length]
             steady = self.min_length < length < self.max_length and states is self._reached[length + 1]
             if not (steady and settled):
-                transitions += len(states) * log_p.shape[1]
-                self._require_time(transitions)
+                steps += len(states) * log_p.shape[1]
+                self._require_time(steps)
                 now = self._nothing(length)
                 now[states] = _log_sum_exp(log_p[states] + later[self.following[states]])
                 # From one length to the next, the largest relative change never grows: a sum changes like a
@@ -189,12 +189,12 @@ class Conditional:
             chances[self._end] = 0
         return chances
 
-    def _require_time(self, transitions: int) -> None:
-        if transitions > MOST_TRANSITIONS:
+    def _require_time(self, steps: int) -> None:
+        if steps > MOST_STEPS:
             n_states, n_ids = self._log_p.shape
             raise NotExactError(
                 f"{n_states:,} states × {n_ids:,} ids × {self.max_length + 1:,} lengths are more than "
-                f"{MOST_TRANSITIONS:,} steps"
+                f"{MOST_STEPS:,} steps"
             )
 
 

@@ -245,7 +245,7 @@ def test_too_many_states_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
         limits.setenv("MAKEMORE_MAX_MEMORY", "10K")
         with pytest.raises(NotExactError, match=r"states × 4 ids × 48 bytes = .*at most 10.0 KiB"):
             Conditional(log_probs, 6, everything, 1, 30)
-    monkeypatch.setattr(conditional, "MOST_TRANSITIONS", 1_000)
+    monkeypatch.setattr(conditional, "MOST_STEPS", 1_000)
     with pytest.raises(NotExactError, match=r"states × 4 ids × 31 lengths are more than 1,000 steps"):
         Conditional(log_probs, 6, everything, 1, 30)
     # A finite set of names reaches few states of any network.
