@@ -1,6 +1,6 @@
 """Altered export files: does `verify` refuse each of them?
 
-    python scripts/mutate_exports.py [--seed 0] [--mutants 400] [--by-running]
+    python scripts/mutate_exports.py [--seed 0] [--mutants 400] [--by-running] [FORM ...]
 
 Trains a small model on the shipped list and exports it in every form. Then changes one thing at a time in
 `model.onnx` and in `sampler.onnx`: a number, an operator, an input, an attribute, the metadata, a field of
@@ -217,6 +217,7 @@ def mutate(source: onnx.ModelProto, seed: str) -> tuple[onnx.ModelProto, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("forms", nargs="*", metavar="FORM", help="mlp, fused, table; all if left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mutants", type=int, default=400, help="of each file of each form")
     parser.add_argument("--by-running", action="store_true", help="compare no graphs, only logits and names")
@@ -237,7 +238,7 @@ def main() -> None:
         def verify() -> None:
             proof.prove(trained, folded, info, contexts, [target], recorded=True)
 
-        for form in get_args(Form):
+        for form in args.forms or get_args(Form):
             export_checkpoint(checkpoint, folder / form, form)
             for file in (MODEL_FILE, SAMPLER_FILE):
                 source = onnx.load(folder / form / file)

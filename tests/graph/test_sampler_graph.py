@@ -266,7 +266,7 @@ def node_runs(uniforms: NDArray[np.float32], folder: Path) -> list[str]:
     return [event["args"]["op_name"] for event in events if event["cat"] == "Node"]
 
 
-@pytest.mark.parametrize("n", [1, 2_000])
+@pytest.mark.parametrize("n", [1, 300])
 def test_the_loops_stop_with_the_last_name(tmp_path: Path, n: int) -> None:
     uniforms = np.full((n, 1_000), BELOW_ONE, np.float32)  # no boundary, ever
     endless = len(node_runs(uniforms, tmp_path))
