@@ -202,8 +202,8 @@ def measure_wishes(
                 start = time.perf_counter()
                 way()
                 times.append(time.perf_counter() - start)
-        exactly, by_rejecting = map(statistics.median, taken)
-        figures[label] = open_sampler.probability(**options), exactly, by_rejecting
+        exact, rejected = map(statistics.median, taken)
+        figures[label] = open_sampler.probability(**options), exact, rejected
     return figures
 
 
@@ -283,7 +283,9 @@ def main() -> None:
             "Sampler.sample, texts": sampler_text(auto),
         }
         seconds = measure(ways, args.repetitions, args.budget)
-        wishes = measure_wishes(auto, find_list(source.data["list_name"]).names(), 10_000, args.repetitions)
+        wishes = measure_wishes(
+            auto, find_list(source.data_arguments["path"]).names(), 10_000, args.repetitions
+        )
         seconds_for_ids = measure_ids(auto, 100_000, args.repetitions)
         starts = start_up(auto, args.repetitions)
         sizes = {form: (folder / "sampler.onnx").stat().st_size for form, folder in folders.items()}

@@ -31,13 +31,13 @@ TESTS = {
     "model/module.py": ["model/test_module.py"],
     "proof/borderline.py": ["proof/test_borderline.py"],
     "proof/certificate.py": ["proof/test_certificate.py"],
-    "proof/contexts.py": ["proof/test_contexts.py"],
+    "proof/contexts.py": ["proof/test_logits.py"],
     "proof/logits.py": ["proof/test_logits.py"],
     "proof/names.py": ["proof/test_names.py"],
     "proof/network_reader.py": ["proof/test_network_reader.py"],
     "proof/stored_metadata.py": ["proof/test_stored_metadata.py"],
     "proof/trials.py": ["proof/test_names.py", "proof/test_trials.py"],
-    "proof/proof.py": ["proof/test_proof.py", "export/test_export.py"],
+    "proof/proof.py": ["export/test_export.py"],
     "graph/builder.py": ["graph/test_forms.py", "graph/test_sampler_graph.py"],
     "graph/forms.py": ["graph/test_forms.py", "graph/test_sampler_graph.py"],
     "graph/draw.py": ["graph/test_sampler_graph.py"],
@@ -127,7 +127,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
         if not hasattr(node, "lineno"):
             continue
         start, end = place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
-        text = source[start:end]
+        segment = source[start:end]
         match node:
             case ast.BinOp(left, operator, right):
                 between(left, right, operator)
@@ -138,7 +138,8 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
             case ast.Constant(value) if isinstance(value, bool):
                 add(node.lineno, start, end, str(not value))
             case ast.Constant(value) if isinstance(value, int | float):
-                add(node.lineno, start, end, f"({value} + 1)" if isinstance(value, int) else f"({value} * 2)")
+                more = f"({value} * 2)" if isinstance(value, float) and value else f"({value} + 1)"
+                add(node.lineno, start, end, more)
             case ast.UnaryOp(ast.Not() | ast.USub(), operand):
                 add(node.lineno, start, end, f"({ast.unparse(operand)})")
             case ast.Name(name) | ast.Attribute(_, name) if name in OPPOSITE:
@@ -148,7 +149,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
             case ast.Call(ast.Attribute(value, name), []) if name in DROPPED:
                 add(node.lineno, start, end, ast.unparse(value))
             case ast.IfExp(test, _, _):
-                at = source.index(" if ", start) if f" if {ast.unparse(test)}" in text else -1
+                at = source.index(" if ", start) if f" if {ast.unparse(test)}" in segment else -1
                 if at >= 0:
                     add(node.lineno, at, at + 4, " if not ")
             case ast.If(test, _, _) | ast.While(test, _, _):
@@ -164,10 +165,12 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes under `node` that run: no annotations, no docstrings, no text of an error."""
     yield node
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") or (isinstance(node, ast.Raise) and name == "exc"):
+        if name in ("annotation", "returns", "decorator_list") or isinstance(node, ast.Raise):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not isinstance(child, ast.Import | ast.ImportFrom | ast.Assert):
+            if isinstance(child, ast.Import | ast.ImportFrom | ast.Assert):
+                continue
+            if isinstance(child, ast.AST) and getattr(child, "arg", None) not in ("strict", "stacklevel"):
                 yield from _executed(child)
 
 

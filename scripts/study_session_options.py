@@ -4,6 +4,7 @@ python scripts/study_session_options.py checkpoints/names/sampler.onnx
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is loaded
+
+import onnxruntime as ort
 
 STEPS = 30
 SIZES = (1, 100, 10_000, 100_000)

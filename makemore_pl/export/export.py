@@ -11,7 +11,7 @@ import numpy as np
 from makemore_pl import __version__
 from makemore_pl.errors import RequestError
 from makemore_pl.export.onnx_file import save_checked
-from makemore_pl.export.work_folder import work_folder
+from makemore_pl.export.work_folder import move_into_place, work_folder
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.memory import in_words, require_memory
@@ -63,8 +63,7 @@ def export_checkpoint(
     folder = Path(output) if output is not None else source.path.parent
     with work_folder(folder) as work:
         report = _write(work, source, form)
-        for file in (MODEL_FILE, SAMPLER_FILE, REPORT_FILE):
-            (work / file).replace(folder / file)
+        move_into_place(work, folder, (MODEL_FILE, SAMPLER_FILE, REPORT_FILE))
     return Export(folder, report)
 
 

@@ -100,10 +100,14 @@ def _findings_over_run(rows: Sequence[StepRow]) -> Iterator[str]:
             continue
         ratio = ratios.get(weight, math.nan)
         if ratio < LOWEST_UPDATE or ratio > HIGHEST_UPDATE:
-            side, rate = ("below", "low") if ratio < UPDATE_GUIDE else ("above", "high")
+            side, limit, rate = (
+                ("below", LOWEST_UPDATE, "low")
+                if ratio < LOWEST_UPDATE
+                else ("above", HIGHEST_UPDATE, "high")
+            )
             yield (
-                f"{weight}: a step changes it by 10^{ratio:.1f} of its size (median), far {side} the usual "
-                f"10^{UPDATE_GUIDE:.0f}: the learning rate is too {rate}"
+                f"{weight}: a step changes it by 10^{ratio:.1f} of its size (median), {side} the limit of "
+                f"10^{limit:g}: the learning rate is too {rate}"
             )
 
 

@@ -76,41 +76,6 @@ def test_default_config_is_the_default(makemore: RunCommand) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--data.path", "missing.txt"], "missing.txt: No such file"),
-        (["--data.path", "few.txt"], "few.txt: 2 different names"),
-        (["--data.path", "latin.txt"], "latin.txt, line 2: not UTF-8"),
-        (["--model.n_hidden", "0"], "model.n_hidden must be at least 1"),
-        (["--model.n_hidden", "many"], "n_hidden"),
-        (["--model.width", "3"], "width"),
-        (["--data.block_size", "-1"], "data.block_size must be at least 1"),
-        (["--config", "none.yaml"], "none.yaml"),
-        (["--run", "a/b"], "no name for a folder"),
-        (["--trainer.accelerator", "gpu"], "gpu"),
-        (["--trainer.accelerator", "abacus"], "abacus"),
-        (["--ckpt_path", "none.ckpt"], "none.ckpt: No such file"),
-        (["--ckpt_path", "best"], "no best.ckpt under checkpoints/"),
-        (["--model.lr", "0"], "model.lr must be above 0"),
-        (["--data.path", "."], "Is a directory"),
-        (["--trainer.devices", "7", "--trainer.accelerator", "gpu"], "gpu"),
-        (["--trainer.max_epochs", "soon"], "max_epochs"),
-    ],
-)
-def test_fit_with_bad_options(
-    makemore: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("few.txt").write_text("anna\nbo\n")
-    Path("latin.txt").write_bytes("anna\nzoë\n".encode("latin-1"))
-    before = sorted(tmp_path.iterdir())
-    result = makemore("fit", *args)
-    assert result.code == 2
-    assert_one_line_error(result.err, message)
-    assert sorted(tmp_path.iterdir()) == before
-
-
 def test_a_taken_run_name_is_refused_and_replaced_only_when_asked(
     makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,28 +166,6 @@ def test_sample_novel_and_shortfall(
     assert_one_line_error(short.err, "found 1 of 3 names")
     missing = makemore("sample", run_folder, "--novel", tmp_path / "none.txt")
     assert missing.code == 2
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--temperature", "-1"], "temperature must be"),
-        (["--temperature", "warm"], "--temperature"),
-        (["--top-p", "2"], "top-p must be"),
-        (["-n", "-5"], "at least 0"),
-        (["--prefix", "Ω"], "does not know 'Ω'"),
-        (["--match", "("], "no regular expression"),
-        (["--colour"], "--colour"),
-        (["--format", "xml"], "xml"),
-    ],
-)
-def test_sample_with_bad_options(
-    makemore: RunCommand, run_folder: Path, args: list[str], message: str
-) -> None:
-    result = makemore("sample", run_folder, *args)
-    assert result.code == 2
-    assert result.out == ""
-    assert_one_line_error(result.err, message)
 
 
 def test_score(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_refused_memory_is_one_line(
 ) -> None:
     """Of Python and of PyTorch, whose error has no type of its own on the CPU."""
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(GraphSampler, "generate", fail)

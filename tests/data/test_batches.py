@@ -80,6 +80,7 @@ def test_every_example_once_when_gathered_bit_by_bit(n: int) -> None:
     targets = targets_of(loader(n, 9, seed=1))
     assert sorted(targets) == list(range(n))
     assert targets != sorted(targets)
+    assert sum(batch.mean_weight for batch in loader(n, 9)) == pytest.approx(n)
     if n > 200:  # stretches are not in the list's order
         stretches = [sorted(targets[i : i + 100])[0] for i in range(0, 1000, 100)]
         assert stretches != sorted(stretches)

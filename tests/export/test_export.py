@@ -22,6 +22,7 @@ from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.proof import contexts as contexts_module
 from makemore_pl.proof.proof import Report
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.metadata import Form, ModelInfo
@@ -227,6 +228,26 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         export_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="No such file"):
         export_checkpoint(tmp_path / "missing.ckpt")
+
+
+def test_a_list_that_is_gone_is_said(
+    tmp_path: Path, short_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more contexts than can all be compared, those of the list are left out, and not in silence."""
+    monkeypatch.setattr(contexts_module, "RANDOM_CONTEXTS", 2_000)
+    names = tmp_path / "names.txt"
+    shutil.copy(short_list, names)
+    checkpoint = untrained_checkpoint(NamesDataModule(str(names), block_size=5), tmp_path / "x.ckpt")
+    exported = export_checkpoint(checkpoint, tmp_path, "mlp").report
+    assert exported.contexts > 2_000
+    assert not exported.list_missing
+    for change in (lambda: names.write_text("other\nnames\nthan\nbefore\n"), names.unlink):
+        change()
+        report = verify_file(tmp_path / "model.onnx", checkpoint)
+        assert report.contexts == 2_000
+        assert "2,000 of" in report.describe()
+        assert "the list is gone or has changed" in report.describe()
+        assert json.loads(report.to_json())["list_missing"]
 
 
 def test_report_of_a_sample_of_contexts_says_so() -> None:

@@ -6,7 +6,7 @@ import torch
 from helpers import QUICK, RunCommand, trainer
 from torch import Tensor, nn
 
-from makemore_pl.data.batches import BatchLoader
+from makemore_pl.data.batches import Batch, BatchLoader
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP
@@ -97,6 +97,33 @@ def test_the_mode_of_the_layers_is_kept_and_no_batches_are_an_error() -> None:
     assert not any(layer.training for layer in model.layers)
     with pytest.raises(ValueError, match="no batches"):
         recalibrate(model.layers, [])
+
+
+def test_layers_in_training_mode_are_recalibrated_as_in_evaluation(data: NamesDataModule) -> None:
+    """Neither Dropout's noise nor a batch's own statistics get into the layers above."""
+    batches = BatchLoader(torch.from_numpy(data.corpus.streams["train"]), 3, 100)
+    training, evaluated = (
+        BatchNormMLP(data.vocab_size, 3, n_hidden=20, init_seed=1, **DEEP)  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    recalibrate(training.train().layers, batches)
+    recalibrate(evaluated.eval().layers, batches)
+    for found, expected in zip(running_statistics(training), running_statistics(evaluated), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_variances_are_unbiased_and_of_rows_far_from_zero() -> None:
+    """Five rows: a biased variance would be a fifth smaller."""
+    norm = nn.BatchNorm1d(2)
+    rows = torch.tensor([[1000.0, -1.0], [1001.0, 3.0], [1002.0, 5.0], [1003.0, 0.0], [1009.0, 1.0]])
+    contexts = torch.arange(5)[:, None]
+    layers = nn.Sequential(nn.Embedding.from_pretrained(rows), nn.Flatten(), norm)
+    batches = [Batch.of_examples(part, part[:, 0]) for part in contexts.split(2)]
+    recalibrate(layers, batches)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_mean, rows.mean(dim=0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(norm.running_var, rows.var(dim=0), rtol=1e-5, atol=0)
 
 
 def test_a_fit_without_a_data_module_is_refused(data: NamesDataModule) -> None:

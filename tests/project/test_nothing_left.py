@@ -20,7 +20,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "validate": ("--ckpt_path", "run/best.ckpt", "--data.path", "list.txt"),
     "test": ("--ckpt_path", "run/best.ckpt", "--data.path", "list.txt"),
     "predict": ("--ckpt_path", "run/best.ckpt", "--data.path", "list.txt"),
-    "lr-find": ("--data.path", "list.txt", "--steps", "50", "--plot", "given.png"),
+    "lr-find": ("--data.path", "list.txt", "--steps", "100", "--max_lr", "1", "--plot", "given.png"),
     "export": ("run/best.ckpt", "-o", "given"),
     "verify": ("run/model.onnx", "run/best.ckpt"),
     "report": ("run/best.ckpt", "-o", "given.html", "--list", "list.txt"),

@@ -11,11 +11,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from makemore_pl.commands.training_errors import InterruptedFit
 
 import makemore_pl
 from makemore_pl import Sampler, Scorer
 from makemore_pl.errors import MakemoreError, ModelFileError, TooFewNamesError, VocabularyError
+from makemore_pl.parsing.training_errors import InterruptedFit
 
 SECONDS = 120
 """Long enough for any machine; only a deadlock takes longer."""

@@ -1,11 +1,15 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from makemore_pl.proof.borderline import could_draw
 from makemore_pl.runtime.decoding import Decoding, draw
 
+Array = NDArray[np.float64]
 TOLERANCE = 1e-3
 """Large, so that draws near a border are common."""
 DECODINGS = st.builds(
@@ -63,6 +67,63 @@ def test_what_no_rounding_draws_is_not_explained(logits: list[float], decoding: 
     wrong = [t for t in range(4) if t != right]
     assert could_draw(values, 0.3, int(right), decoding, 0, 1e-5)
     assert not any(could_draw(values, 0.3, t, decoding, 0, 1e-5) for t in wrong)
+
+
+CORNERS = np.array(list(itertools.product([-1, 0, 1], repeat=4)))
+"""All ways in which four logits can be off by the tolerance, or not at all."""
+
+
+def some_noise_draws(logits: Array, uniform: np.float32, decoding: Decoding, length: int) -> set[int]:
+    """Ids that are drawn from logits off by the tolerance."""
+    noisy = logits + CORNERS * TOLERANCE
+    return set(draw(noisy, np.full(len(noisy), uniform), decoding, length).tolist())
+
+
+def near_the_borders(logits: Array, rng: np.random.Generator) -> NDArray[np.float32]:
+    borders = np.append(0, np.exp(logits).cumsum() / np.exp(logits).sum())
+    near = rng.choice(borders, 20) + rng.uniform(-2, 2, 20) * TOLERANCE
+    return np.append(near.clip(0, 1 - 2**-24), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("decoding", [Decoding(min_length=0), Decoding(min_length=2, temperature=0.5)])
+def test_plain_draws_are_explained_exactly_where_some_noise_draws_them(decoding: Decoding) -> None:
+    """Not one more: a border that is wider by a thousandth of a probability is found."""
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        logits = rng.normal(size=4)
+        for uniform in near_the_borders(logits / (decoding.temperature or 1), rng):
+            for length in (1, 2):
+                found = some_noise_draws(logits, uniform, decoding, length)
+                explained = {
+                    t for t in range(4) if could_draw(logits, float(uniform), t, decoding, length, TOLERANCE)
+                }
+                assert explained == found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 1}, {"top_k": 2}, {"top_k": 3}, {"top_p": 0.5}, {"top_p": 0.9}, {"temperature": 0.0}],
+)
+def test_hardly_a_draw_is_explained_that_no_noise_draws(options: dict[str, float]) -> None:
+    """Among four characters of which some are nearly tied; bounds of several at once are a little wider."""
+    decoding = Decoding(min_length=0, **options)  # type: ignore[arg-type]
+    rng = np.random.default_rng(6)
+    n_explained = n_found = 0
+    for _ in range(60):
+        logits = rng.choice([0, 0.5, 1.0], 4) + rng.uniform(-2, 2, 4) * TOLERANCE
+        for uniform in np.append(rng.random(15, dtype=np.float32), np.float32(0)):
+            found = some_noise_draws(logits, uniform, decoding, 1)
+            explained = {t for t in range(4) if could_draw(logits, float(uniform), t, decoding, 1, TOLERANCE)}
+            assert found <= explained
+            n_found, n_explained = n_found + len(found), n_explained + len(explained)
+    assert n_explained <= 1.12 * n_found
+
+
+def test_what_is_ruled_out_is_not_explained_even_on_its_border() -> None:
+    logits = np.array([5.0, 1.0, 0.0, 2.0])
+    assert not could_draw(logits, 0.0, 0, Decoding(min_length=1), 0, 1e-5)
+    assert not could_draw(logits, 0.0, 0, Decoding(min_length=1, top_k=2), 0, 1e-5)
+    assert could_draw(logits, 0.0, 0, Decoding(min_length=1), 1, 1e-5)
 
 
 def test_an_interval_narrower_than_the_tolerance() -> None:

@@ -212,6 +212,27 @@ def test_the_bound_covers_arithmetic_that_always_rounds_up(stored: Network, reac
     assert reached * rounding < worst_float32(stored) <= rounding
 
 
+def test_the_whole_bound_by_hand() -> None:
+    """A network of one unit, whose every number is negative or varies from character to character."""
+    weights = FoldedWeights(
+        2,
+        np.array([[1.0], [-3.0]]),
+        [(np.array([[2.0, -5.0]]), np.array([-7.0]))],
+        (np.array([[-4.0]]), np.array([-6.0])),
+    )
+    found = certify(weights, Network.from_weights(weights))
+
+    def gamma(n: int) -> float:
+        return n * 2**-24 / (1 - n * 2**-24)
+
+    first = gamma(3) * (3 * 2 + 3 * 5 + 7)
+    last = gamma(2) * (4 * (1 + 2**-21) + 6)
+    assert found.weights == 0
+    assert found.total == pytest.approx(4 * (first + 2**-21) + last, rel=1e-12)
+    in_fused = Network(np.array([[[1.0], [-2.0]]]), np.zeros(1), np.array([[[1.0], [2.0]]]), 1, [])
+    assert certify_network(in_fused, in_fused).total == pytest.approx(2 * gamma(1), rel=1e-12)
+
+
 def test_error_of_onnx_runtimes_tanh() -> None:
     """On four million arguments: evenly spaced ones where tanh bends, and all magnitudes."""
     g = GraphBuilder()

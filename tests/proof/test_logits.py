@@ -10,6 +10,7 @@ from makemore_pl.proof import contexts as contexts_module
 from makemore_pl.proof.contexts import ContextSet
 from makemore_pl.proof.logits import (
     Candidate,
+    Check,
     compare,
     compare_batch_sizes,
     describe_context,
@@ -71,6 +72,22 @@ def test_beyond_the_limit_corpus_and_random_contexts(monkeypatch: pytest.MonkeyP
     assert all(chunk.dtype == np.int64 for chunk in chunks)
 
 
+def test_all_contexts_up_to_two_million() -> None:
+    """2^21 of them are compared, one more is too many."""
+    assert ContextSet(vocab_size=128, block_size=3).exhaustive
+    assert ContextSet(vocab_size=2, block_size=21).exhaustive
+    assert len(ContextSet(vocab_size=128, block_size=3)) == 128**3 == 2**21
+    assert not ContextSet(vocab_size=2_097_153, block_size=1).exhaustive
+    assert not ContextSet(vocab_size=2, block_size=22).exhaustive
+
+
+def test_chunks_of_wide_networks_are_small() -> None:
+    """A layer's values for one chunk stay within 32 MiB, and a chunk has some contexts however wide it is."""
+    for v, widest, rows in ((27, 200, 16_384), (27, 4_096, 1_024), (27, 10**7, 16), (5_000, 0, 838)):
+        chunks = ContextSet(vocab_size=v, block_size=3, widest=widest).chunks()
+        assert len(next(chunks)) == rows
+
+
 def test_a_large_vocabulary_is_checked_on_fewer_random_contexts() -> None:
     assert len(ContextSet(vocab_size=27, block_size=8)) == 1_000_000
     assert len(ContextSet(vocab_size=20_000, block_size=3)) == 2**28 // 20_000
@@ -88,6 +105,31 @@ def test_what_agrees_passes_with_its_largest_deviation() -> None:
 def test_one_wrong_logit_among_all_is_found(amount: float) -> None:
     with pytest.raises(VerificationError, match=r"id 4 after context \[6, 0, 2\]"):
         compare(reference, [off_by(0.0), off_by(amount)], CONTEXTS.chunks())
+
+
+@pytest.mark.parametrize("context", [(0, 0, 0), (3, 3, 3), (6, 6, 6)])
+def test_a_wrong_logit_in_any_chunk_is_found(context: tuple[int, ...]) -> None:
+    """Whether others follow that are right or not; figures are those of all chunks."""
+    [contexts] = CONTEXTS.chunks()
+    chunks = np.array_split(contexts, 7)
+    with pytest.raises(VerificationError, match=r"a logit differs by 0\.001 .allowed: 1e-05., id 4"):
+        compare(reference, [off_by(1e-3, context)], chunks)
+    [check] = compare(reference, [off_by(1e-6, context)], chunks)
+    assert (check.contexts, check.context) == (343, list(context))
+    assert check.mean == pytest.approx(1e-6 / (343 * 5))
+
+
+def test_every_row_and_every_id_is_judged() -> None:
+    for row, logit in ((0, 0), (0, 4), (9, 0), (9, 4), (5, 2)):
+        off = np.zeros((10, 5))
+        off[row, logit] = 1.1e-5
+        check = Check("file", 1e-5)
+        check.add(np.zeros((10, 3), dtype=np.int64), off, np.zeros((10, 5)))
+        assert not check.passed
+        check = Check("file", 1.2e-5)
+        check.add(np.arange(30).reshape(10, 3), off, np.zeros((10, 5)))
+        assert check.passed
+        assert (check.largest, check.context[0], check.next_id) == (1.1e-5, 3 * row, logit)
 
 
 def test_wrong_shape_is_found() -> None:

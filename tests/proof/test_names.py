@@ -10,6 +10,7 @@ from helpers import random_weights
 from numpy.typing import NDArray
 
 from makemore_pl.errors import VerificationError
+from makemore_pl.proof import names as names_module
 from makemore_pl.proof.names import Generate, SameNames, compare_names
 from makemore_pl.proof.trials import PLAIN_NAMES, trials
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
@@ -84,8 +85,45 @@ def test_a_few_borderline_names_pass_and_many_do_not() -> None:
         [noisy(tolerance)], TRIALS, WEIGHTS.logits, 2, CODEPOINTS, tolerance
     )
     assert 0 < explained(1e-4).borderline <= n / 1_000
-    with pytest.raises(VerificationError, match="names differ, too many for rounding"):
-        explained(3e-3)
+    for samplers in ([noisy(3e-3)], [noisy(3e-3), sampler()]):  # the worst of them counts
+        with pytest.raises(VerificationError, match="names differ, too many for rounding"):
+            compare_names(samplers, TRIALS, WEIGHTS.logits, 2, CODEPOINTS, 3e-3)
+    found = compare_names([noisy(1e-4), sampler()], TRIALS, WEIGHTS.logits, 2, CODEPOINTS, 1e-4)
+    assert found.borderline > 0
+
+
+@pytest.mark.parametrize(("n", "passes"), [(1_000, True), (999, False)])
+def test_one_in_a_thousand_random_names_may_be_borderline(
+    monkeypatch: pytest.MonkeyPatch, n: int, passes: bool
+) -> None:
+    """Of those on the edges all may be, and they count for nothing."""
+    monkeypatch.setattr(names_module, "could_draw", lambda *args: True)
+    plain = replace(TRIALS[0], n=n, seed=1)
+    edges = replace(plain, on_edges=True, n=3_000)
+
+    def generate(uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
+        tokens, _, log_prob = sampler()(uniforms, prefix, decoding)
+        tokens[: 1 if len(tokens) == n else None, 0] = tokens[: 1 if len(tokens) == n else None, 0] % 8 + 1
+        return tokens, CODEPOINTS[tokens], log_prob
+
+    if passes:
+        found = compare_names([generate], [plain, edges], WEIGHTS.logits, 2, CODEPOINTS, TOLERANCE)
+        assert (found.names, found.borderline) == (n + 3_000, 1)
+    else:
+        with pytest.raises(VerificationError, match="1 of 999 names differ, too many"):
+            compare_names([generate], [plain, edges], WEIGHTS.logits, 2, CODEPOINTS, TOLERANCE)
+
+
+def test_a_sampler_opened_otherwise_is_given_a_seventh_of_the_trials() -> None:
+    calls: list[int] = []
+
+    def counted(*request: Any) -> Names:
+        calls.append(len(request[0]))
+        return sampler()(*request)
+
+    compare(sampler(), counted)
+    assert calls == [trial.n for trial in TRIALS[::7]]
+    assert {0, 10, 257, 300} == set(calls)
 
 
 @pytest.mark.parametrize(

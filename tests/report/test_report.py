@@ -68,6 +68,7 @@ def test_every_section_is_filled(full_page: Path, run_folder: Path) -> None:
     [*_, (n_context, (counted, _))] = nll_of_counting(material).items()
     assert n_context == 3
     assert f"counting, after 3 characters {counted:.4f}" in shown.text
+    assert f"{dev:.4f} nats per character; counting has {counted:.4f}" in shown.text
     assert "compared on all 19,683 contexts" in shown.text
     assert "model.onnx, batches of 64" in shown.text
     assert "short" in shown.text

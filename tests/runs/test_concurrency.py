@@ -20,6 +20,7 @@ from makemore_pl.export import export as export_module
 from makemore_pl.export.export import export_checkpoint
 from makemore_pl.runs.locks import HeldError, hold
 from makemore_pl.runs.run_folder import claim_run, hold_run
+from makemore_pl.runtime.scorer import Score
 
 FILES = ("model.onnx", "sampler.onnx", "verification.json")
 SECONDS = 120
@@ -233,10 +234,14 @@ def test_a_fork_after_use(run_folder: Path) -> None:
     assert in_children(4, same) == [True] * 4
 
 
-def test_one_scorer_in_many_threads(run_folder: Path) -> None:
-    scorer = Scorer(run_folder)
-    sampler = Sampler(run_folder)
-    lists = [sampler.sample(200, seed=seed) for seed in range(16)]
-    alone = [scorer.score(names) for names in lists]
+def test_one_sampler_and_one_scorer_in_many_threads(run_folder: Path) -> None:
+    """Sixteen threads, each its own seed: every one gets what it gets alone."""
+    sampler, scorer = Sampler(run_folder), Scorer(run_folder)
+
+    def names_and_scores(seed: int) -> tuple[list[str], list[Score]]:
+        names = sampler.sample(300, seed=seed)
+        return names, scorer.score(names)
+
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(scorer.score, lists)) == alone
+        together = list(pool.map(names_and_scores, range(48)))
+    assert together == [names_and_scores(seed) for seed in range(48)]

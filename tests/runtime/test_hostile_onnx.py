@@ -124,6 +124,16 @@ CODEPOINTS: dict[str, tuple[Change, str]] = {
         ),
         "other than 5 names",
     ),
+    "in one row": (
+        before_the_output(
+            "codepoints", helper.make_node("Reshape", ["plain", "flat"], ["codepoints"]), flat=np.array([-1])
+        ),
+        "expected outputs",
+    ),
+    "one log-likelihood for all": (
+        before_the_output("log_prob", helper.make_node("ReduceSum", ["plain"], ["log_prob"], keepdims=0)),
+        "other than 5 names",
+    ),
 }
 
 

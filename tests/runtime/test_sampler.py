@@ -2,7 +2,6 @@ import inspect
 import math
 import shutil
 import statistics
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,13 +186,6 @@ def test_signature_is_that_of_the_options(sampler: Sampler) -> None:
     assert (parameters["n"].default, parameters["temperature"].annotation) == (20, float)
     with pytest.raises(TypeError, match="temprature"):
         sampler.sample(1, temprature=1)  # type: ignore[call-arg]
-
-
-def test_one_sampler_in_many_threads(sampler: Sampler) -> None:
-    """Sixteen threads, each its own seed: every one gets what it gets alone."""
-    with ThreadPoolExecutor(16) as pool:
-        together = list(pool.map(lambda seed: sampler.sample(500, seed=seed), range(64)))
-    assert together == [sampler.sample(500, seed=seed) for seed in range(64)]
 
 
 def test_model_and_sampler_give_the_same_names(run_folder: Path) -> None:
