@@ -13,6 +13,9 @@ from makemore_pl.runtime.metadata import MODEL_FILE
 from makemore_pl.runtime.request import Wish
 from makemore_pl.wishes.conditional import Conditional
 
+CONTEXTS_PER_CALL = 1 << 14
+"""Bounds the memory of the network's hidden layers."""
+
 
 def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:
     """The engine itself; or, as `sampler.onnx` gives no logits, `model.onnx` of the same export beside it.
@@ -46,7 +49,8 @@ def conditional(model: NextCharacterModel, wish: Wish) -> Conditional:
     """
 
     def log_probs(contexts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        logits = model.next_logits(contexts)  # (m, T) -> (m, V)
+        parts = np.split(contexts, range(CONTEXTS_PER_CALL, len(contexts), CONTEXTS_PER_CALL))
+        logits = np.concatenate([model.next_logits(part) for part in parts])  # (m, T) -> (m, V)
         plain = log_softmax(logits)
         if np.isnan(plain).any():
             raise ModelFileError("the model file is damaged (its logits are NaN or infinite)")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError
+from makemore_pl.memory import in_words, memory_limit
 from makemore_pl.vocabulary import BOUNDARY
 from makemore_pl.wishes.automata import DEAD, Automaton, explore
 
@@ -29,7 +30,7 @@ Uniforms: TypeAlias = Callable[[int, NDArray[np.int64]], NDArray[np.floating[Any
 """Number of a character, and which names (a,) still grow -> their uniforms (a,) in [0, 1)."""
 
 MOST_STEPS = 1 << 33
-"""Transitions, each for each length: half a minute."""
+"""Transitions, each for each length: about a minute."""
 COUNTED = 10**12
 """Up to so many, names are counted."""
 ACCURACY = 1e-13
@@ -165,14 +166,17 @@ class Conditional:
         """
         later = self._nothing(self.max_length + 1)
         sums = [later]
-        steps = 0
+        # For too short names, nothing is ever settled: what they take is known beforehand.
+        self._require_room(sum(map(len, self._reached[: self.min_length])), self.min_length)
+        n_reached = n_lengths = 0
         settled = False
         for length in range(self.max_length, -1, -1):
             states = self._reached[length]
             steady = self.min_length < length < self.max_length and states is self._reached[length + 1]
             if not (steady and settled):
-                steps += len(states) * log_p.shape[1]
-                self._require_time(steps)
+                n_reached += len(states)
+                n_lengths += 1
+                self._require_room(n_reached, n_lengths)
                 now = self._nothing(length)
                 now[states] = _log_sum_exp(log_p[states] + later[self.following[states]])
                 # From one length to the next, the largest relative change never grows: a sum changes like a
@@ -189,12 +193,23 @@ class Conditional:
             chances[self._end] = 0
         return chances
 
-    def _require_time(self, steps: int) -> None:
-        if steps > MOST_STEPS:
-            n_states, n_ids = self._log_p.shape
+    def _require_room(self, n_reached: int, n_lengths: int) -> None:
+        """Refuse sums for too many lengths, and for too many states reached with them, one by one.
+
+        Raises:
+            NotExactError: with the arithmetic.
+        """
+        n_states, n_ids = self._log_p.shape
+        if n_reached * n_ids > MOST_STEPS:
             raise NotExactError(
                 f"{n_states:,} states × {n_ids:,} ids × {self.max_length + 1:,} lengths are more than "
                 f"{MOST_STEPS:,} steps"
+            )
+        n_bytes = n_states * n_lengths * 8
+        if n_bytes > memory_limit():
+            raise NotExactError(
+                f"at least {n_lengths:,} lengths × {n_states:,} states × 8 bytes = {in_words(n_bytes)}; "
+                f"at most {in_words(memory_limit())} may be taken"
             )
 
 

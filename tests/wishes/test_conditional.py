@@ -248,5 +248,9 @@ def test_too_many_states_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditional, "MOST_STEPS", 1_000)
     with pytest.raises(NotExactError, match=r"states × 4 ids × 31 lengths are more than 1,000 steps"):
         Conditional(log_probs, 6, everything, 1, 30)
+    monkeypatch.setattr(conditional, "MOST_STEPS", 10**12)
+    monkeypatch.setenv("MAKEMORE_MAX_MEMORY", "600K")
+    with pytest.raises(NotExactError, match=r"at least 9,000 lengths × 121 states × 8 bytes = 8.3 MiB"):
+        Conditional(network(4, 4, 0, Decoding()), 4, everything, 9_000, 10_000)
     # A finite set of names reaches few states of any network.
     Conditional(log_probs, 6, Wish(match="^(abba|cab)$").automaton(THREE), 1, 30)
