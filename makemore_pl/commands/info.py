@@ -22,7 +22,7 @@ def run(command: str, args: list[str]) -> int:
     shared: float | str
     try:
         if len(info.vocabulary) ** (info.block_size + 1) > MOST_PROBABILITIES:
-            raise NotExactError("too many contexts to be asked here; makemore sample --ids says it")
+            raise NotExactError(f"not computed for {info.block_size} characters of context")
         shared = sampler.collision_probability()
     except MakemoreError as error:
         shared = str(error)

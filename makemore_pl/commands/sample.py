@@ -4,6 +4,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -29,13 +30,9 @@ def _new_names(options: Namespace) -> int:
     if options.key:
         raise RequestError("sample: --key is for --ids")
     sampler = Sampler(options.model, prepare=options.n > FEW_NAMES)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", RejectionWarning)
+    with _told_of_rejections() as rejections:
         batches = sampler.stream(**_chosen(options, Request))
-    for warning in caught:
-        _say(f"wish: {warning.message}")
-    if not Wish(**_chosen(options, Wish)).is_plain and not caught:
+    if not rejections and not Wish(**_chosen(options, Wish)).is_plain:
         _say_probability(sampler, options)
     found = 0
 
@@ -59,20 +56,33 @@ def _names_for_ids(options: Namespace) -> int:
     if options.unique or options.seed is not None:
         raise RequestError("sample: --seed and --unique are not for --ids, each of which has its own name")
     sampler = Sampler(options.model, prepare=False)
-    names = sampler.for_ids(**_chosen(options, IdRequest))
-    if Wish(**_chosen(options, Wish)) != Wish():
-        _say_probability(sampler, options)
-    same = sampler.collision_probability(**_chosen(options, Wish))
-    n = len(set(options.ids))
-    pairs = n * (n - 1) / 2 * same
-    many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
-    _say(f"ids: two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average")
+    with _told_of_rejections() as rejections:
+        names = sampler.for_ids(**_chosen(options, IdRequest))
+    if not rejections:
+        if Wish(**_chosen(options, Wish)) != Wish():
+            _say_probability(sampler, options)
+        same = sampler.collision_probability(**_chosen(options, Wish))
+        n = len(set(options.ids))
+        pairs = n * (n - 1) / 2 * same
+        many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
+        _say(f"ids: two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average")
     rows = zip(options.ids, names, strict=True)
     if options.format == "text":
         sys.stdout.writelines(f"{text}\t{name}\n" for text, name in rows)
     else:
         write_rows(options.format, ("id", "name"), rows)
     return 0
+
+
+@contextmanager
+def _told_of_rejections() -> Iterator[list[warnings.WarningMessage]]:
+    """Print the warnings that names are rejected, each in a line; they are in the list afterwards."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", RejectionWarning)
+        yield caught
+    for warning in caught:
+        _say(f"wish: {warning.message}")
 
 
 def _chosen(options: Namespace, kind: type[Any]) -> dict[str, Any]:

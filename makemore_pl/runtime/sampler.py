@@ -2,51 +2,32 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.memory import require_memory
-from makemore_pl.runtime.engines import GraphSampler, Names, NextCharacterModel, open_engine
+from makemore_pl.runtime import ways
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.runtime.options import takes
 from makemore_pl.runtime.request import IdRequest, Request, Wish
+from makemore_pl.runtime.ways import Batch, Way
 
 if TYPE_CHECKING:
     from makemore_pl.wishes.conditional import Conditional
 
-BATCH_ENTRIES = 1 << 21
-"""Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
-PATIENCE = 100_000
-"""Draws in a row without an accepted name after which a filtered request is given up."""
 MANY_NAMES = 100_000
 """Fewer names fit everywhere."""
 BYTES_PER_NAME = 128
 """A name in a list, with the list's own share."""
-
-
-class Batch(NamedTuple):
-    """Names, and their log-likelihoods in nats under the plain model, boundary included."""
-
-    names: list[str]
-    log_probs: list[float]
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to draw names, and which of them are kept."""
-
-    steps: int  # uniforms for each name
-    entries_per_name: int  # of the largest matrix
-    generate: Callable[[NDArray[np.float32]], Names]  # uniforms (n, steps) -> n names
-    accept: Callable[[str], bool] | None = None  # None: all are kept
 
 
 class Sampler:
@@ -157,18 +138,34 @@ class Sampler:
     def for_ids(self, request: IdRequest) -> list[str]:
         """Give every id a name, which depends on the model, the key, the wish and the id alone.
 
-        docs/wishes.md says how, so that other programs can do the same. Errors as `probability`.
-        """
-        from makemore_pl.wishes.id_uniforms import IdUniforms
+        docs/wishes.md says how, so that other programs can do the same. Where names must be rejected, that
+        takes longer, and a RejectionWarning says so.
 
-        conditional = self._conditional(request.wish())
+        Raises:
+            RequestError: an option out of its range, or a wish that no name fulfils.
+            TooFewNamesError: names must be rejected, and none fits; it holds the names of the ids before.
+        """
+        from makemore_pl.wishes.id_uniforms import IdUniforms, uniforms_of_attempt
+
+        wish, ids = request.wish(), list(request.ids)
         names: list[str] = []
-        most = max(1, BATCH_ENTRIES // max(conditional.max_length, len(self._codepoints)))
-        ids = list(request.ids)
+        try:
+            conditional = self._conditional(wish)
+        except NotExactError as error:
+            warnings.warn(f"names are drawn and rejected: {error}", RejectionWarning, stacklevel=3)
+            way = ways.rejecting(self._engine, wish)
+            for text in ids:  # one at a time: how many are computed together may change the logits' rounding
+                uniforms = partial(uniforms_of_attempt, text, request.key, way.steps)
+                name = way.first(uniforms)
+                if name is None:
+                    raise TooFewNamesError(len(ids), len(names), names) from error
+                names.append(name)
+            return names
+        most = ways.exact(conditional, self._codepoints).most
         for start in range(0, len(ids), most):
             some = ids[start : start + most]
             tokens, _ = conditional.draw(len(some), IdUniforms(some, request.key))
-            names += to_text(self._codepoints[tokens])
+            names += ways.to_text(self._codepoints[tokens])
         return names
 
     def _conditional(self, wish: Wish) -> "Conditional":
@@ -182,86 +179,26 @@ class Sampler:
         return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:
-        wish = request.wish()
+        way = self._way(request, request.wish())
+        return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
+
+    def _way(self, request: Request, wish: Wish) -> Way:
         if wish.is_plain:
-            way = self._plain_way(wish)
-        else:
-            try:
-                way = self._exact_way(wish, request)
-            except NotExactError as error:
-                message = f"names are drawn and rejected: {error}"
-                warnings.warn(message, RejectionWarning, stacklevel=4)
-                way = self._rejecting_way(wish, request)
-        return self._batches(request, _distinct(way) if request.unique else way)
+            return ways.plain(self._engine, wish)
+        try:
+            return self._exact_way(request, wish)
+        except NotExactError as error:
+            message = f"names are drawn and rejected: {error}"
+            warnings.warn(message, RejectionWarning, stacklevel=5)
+        rest = replace(wish, match=None)
+        if wish.match is not None and not rest.is_plain:  # then names are rejected for `match` alone
+            with suppress(NotExactError):
+                return replace(self._exact_way(request, rest), accept=wish.accepts)
+        return ways.rejecting(self._engine, wish)
 
-    def _plain_way(self, wish: Wish) -> Way:
-        """Of a wish, the engine itself knows how names begin, the lengths, temperature, top-k and top-p."""
-        prefix = self.info.vocabulary.encode(wish.prefix)
-        steps = wish.steps(self.info.longest_name) - len(prefix)
-        generate = partial(self._engine.generate, prefix=prefix, decoding=wish)
-        return Way(steps, self._engine.entries_per_name, generate)
-
-    def _exact_way(self, wish: Wish, request: Request) -> Way:
+    def _exact_way(self, request: Request, wish: Wish) -> Way:
         conditional = self._conditional(wish)
         n_names = conditional.n_names() if request.unique else None
         if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
-
-        def generate(uniforms: NDArray[np.float32]) -> Names:
-            tokens, log_prob = conditional.draw(len(uniforms), lambda step, names: uniforms[names, step])
-            return self._codepoints[tokens], log_prob.astype(np.float32)
-
-        return Way(conditional.max_length, len(self._codepoints), generate)
-
-    def _rejecting_way(self, wish: Wish, request: Request) -> Way:
-        """The same distribution. If all but `match` can be drawn exactly, only that rejects names."""
-        rest = replace(wish, match=None)
-        if wish.match is not None and not rest.is_plain:
-            with suppress(NotExactError):
-                return replace(self._exact_way(rest, request), accept=wish.accepts)
-        # Names of one character more are drawn, too, by which those that do not end in time can be told.
-        steps = wish.steps(self.info.longest_name)
-        way = self._plain_way(replace(wish, min_length=0, max_length=steps + 1))
-        return replace(way, accept=lambda name: len(name) <= steps and wish.accepts(name))
-
-    def _batches(self, request: Request, way: Way) -> Iterator[Batch]:
-        most = max(1, BATCH_ENTRIES // max(way.steps, way.entries_per_name))
-        generator = np.random.default_rng(request.seed)
-        missing = request.n
-        fruitless = 0  # draws since the last accepted name
-        while missing > 0 and fruitless < PATIENCE:
-            # A filter lets only some through: a surplus meets most requests in the first round.
-            size = min(most, missing if way.accept is None else max(1_000, 2 * missing))
-            # A row a name: a seed's first names are the same, however many are asked for.
-            uniforms = generator.random((size, way.steps), dtype=np.float32)
-            codepoints, log_probs = way.generate(uniforms)
-            batch = Batch(to_text(codepoints), log_probs.tolist())
-            if way.accept is not None:
-                kept = [i for i, name in enumerate(batch.names) if way.accept(name)][:missing]
-                batch = Batch([batch.names[i] for i in kept], [batch.log_probs[i] for i in kept])
-            missing -= len(batch.names)
-            fruitless = 0 if batch.names else fruitless + size
-            if batch.names:
-                yield batch
-
-
-def _distinct(way: Way) -> Way:
-    """The same way, with every name once."""
-    seen: set[str] = set()
-
-    def accept(name: str) -> bool:
-        if name in seen or (way.accept is not None and not way.accept(name)):
-            return False
-        seen.add(name)
-        return True
-
-    return replace(way, accept=accept)
-
-
-def to_text(codepoints: NDArray[np.int32]) -> list[str]:
-    """Rows of code points, 0 after the end, as texts: NumPy's own fixed-width texts end at the zeros."""
-    n, length = codepoints.shape
-    if length == 0:
-        return [""] * n
-    texts: list[str] = np.ascontiguousarray(codepoints).view(f"<U{length}")[:, 0].tolist()
-    return texts
+        return ways.exact(conditional, self._codepoints)

@@ -10,7 +10,7 @@ from helpers import ROOT
 
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import open_engine
-from makemore_pl.runtime.sampler import to_text
+from makemore_pl.runtime.ways import to_text
 
 ONNXRUNTIME_WEB = "onnxruntime-web@1.30.0"
 

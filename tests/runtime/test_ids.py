@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,8 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makemore_pl import Sampler
-from makemore_pl.errors import RequestError
-from makemore_pl.wishes.id_uniforms import IdUniforms
+from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.runtime.metadata import MAX_LENGTH
+from makemore_pl.runtime.ways import PATIENCE
+from makemore_pl.wishes import automata
+from makemore_pl.wishes.id_uniforms import IdUniforms, uniforms_of_attempt
 
 IDS = [f"user-{i}" for i in range(2_000)]
 
@@ -60,7 +64,7 @@ def test_a_name_depends_on_id_key_and_wish_alone(
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(partial(sampler.for_ids, suffix="a"), [shuffled[:700], shuffled[700:]]))
     assert dict(zip(shuffled, [*parts[0], *parts[1]], strict=True)) == names
-    monkeypatch.setattr("makemore_pl.runtime.sampler.BATCH_ENTRIES", 27 * 100)
+    monkeypatch.setattr("makemore_pl.runtime.ways.BATCH_ENTRIES", 27 * 100)
     assert Sampler(run_folder / "model.onnx").for_ids(IDS, suffix="a") == list(names.values())
     assert all(name.endswith("a") for name in names.values())
     with_key = sampler.for_ids(IDS, key="secret", suffix="a")
@@ -75,6 +79,39 @@ def test_as_many_ids_share_a_name_as_is_said(sampler: Sampler) -> None:
     expected = len(IDS) * (len(IDS) - 1) / 2 * sampler.collision_probability(**wish)
     assert expected > 1_000
     assert abs(pairs / expected - 1) < 0.25
+
+
+def test_where_names_are_rejected(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks with too many contexts, and expressions without an automaton."""
+    sampler = Sampler(run_folder)
+    ids = IDS[:200]
+    wish = {"match": r"([a-z])\1", "max_length": 8}
+    with pytest.warns(RejectionWarning, match="back-reference"):
+        names = sampler.for_ids(ids, key="k", **wish)
+    assert all(re.search(wish["match"], name) and len(name) <= 8 for name in names)
+    with pytest.warns(RejectionWarning):
+        assert sampler.for_ids(ids[::-1], key="k", **wish) == names[::-1]
+    monkeypatch.setattr(automata, "MOST_TRANSITIONS", 100)
+    with pytest.warns(RejectionWarning, match="at most 100 are made"):
+        plain = sampler.for_ids(ids)
+    assert len(set(plain)) > 150
+    monkeypatch.setattr("makemore_pl.runtime.ways.PATIENCE", 5)
+    with pytest.warns(RejectionWarning), pytest.raises(TooFewNamesError):
+        sampler.for_ids(ids, suffix="qqq")
+
+
+def test_uniforms_of_attempts() -> None:
+    blocks = [
+        hashlib.blake2b((3 * 4_096 + b).to_bytes(4, "little") + b"anna", key=b"k", digest_size=64).digest()
+        for b in range(2)
+    ]
+    words = np.frombuffer(b"".join(blocks), dtype="<u4")[:20]
+    assert (uniforms_of_attempt("anna", "k", 20, 3) == (words >> 8) / 2.0**24).all()
+    assert uniforms_of_attempt("anna", "k", 20, 3).dtype == np.float32
+    assert uniforms_of_attempt("anna", "k", MAX_LENGTH, PATIENCE - 1).shape == (
+        1,
+        MAX_LENGTH,
+    )
 
 
 def test_other_processes_give_the_same_names(

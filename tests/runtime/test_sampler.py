@@ -16,8 +16,8 @@ from makemore_pl.errors import (
     TooFewNamesError,
     VocabularyError,
 )
-from makemore_pl.runtime import sampler as sampler_module
 from makemore_pl.runtime import scorer as scorer_module
+from makemore_pl.runtime import ways
 from makemore_pl.runtime.request import Request, Wish
 
 
@@ -207,7 +207,7 @@ def test_names_and_scores_do_not_depend_on_the_size_of_a_batch(
         return names, [score.log_prob for score in Scorer(run_folder).score(names)]
 
     names, scores = names_and_scores()
-    monkeypatch.setattr(sampler_module, "BATCH_ENTRIES", 30 * 7)  # seven names at a time
+    monkeypatch.setattr(ways, "BATCH_ENTRIES", 30 * 7)  # seven names at a time
     monkeypatch.setattr(scorer_module, "LOGITS_PER_CALL", 30 * 50)
     again, scores_again = names_and_scores()
     assert again == names

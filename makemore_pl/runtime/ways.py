@@ -1,0 +1,126 @@
+"""Ways to draw names: as the engine does, exactly for a wish, or by rejecting what does not fulfil it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makemore_pl.runtime.engines import GraphSampler, Names, NextCharacterModel
+from makemore_pl.runtime.request import Wish
+
+if TYPE_CHECKING:
+    from makemore_pl.wishes.conditional import Conditional
+
+BATCH_ENTRIES = 1 << 21
+"""Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
+PATIENCE = 100_000
+"""Draws in a row without an accepted name after which a filtered request is given up."""
+
+
+class Batch(NamedTuple):
+    """Names, and their log-likelihoods in nats under the plain model, boundary included."""
+
+    names: list[str]
+    log_probs: list[float]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to draw names, and which of them are kept."""
+
+    steps: int  # uniforms for each name
+    entries_per_name: int  # of the largest matrix
+    generate: Callable[[NDArray[np.float32]], Names]  # uniforms (n, steps) -> n names
+    accept: Callable[[str], bool] | None = None  # None: all are kept
+
+    @property
+    def most(self) -> int:
+        """Names that may be drawn at a time."""
+        return max(1, BATCH_ENTRIES // max(self.steps, self.entries_per_name))
+
+    def batches(self, n: int, seed: int | None) -> Iterator[Batch]:
+        """Draw n names, or fewer if the last 100,000 have all been rejected."""
+        generator = np.random.default_rng(seed)
+        missing = n
+        fruitless = 0  # draws since the last accepted name
+        while missing > 0 and fruitless < PATIENCE:
+            # Only some are kept: a surplus meets most requests in the first round.
+            size = min(self.most, missing if self.accept is None else max(1_000, 2 * missing))
+            # A row a name: a seed's first names are the same, however many are asked for.
+            uniforms = generator.random((size, self.steps), dtype=np.float32)
+            codepoints, log_probs = self.generate(uniforms)
+            batch = Batch(to_text(codepoints), log_probs.tolist())
+            if self.accept is not None:
+                kept = [i for i, name in enumerate(batch.names) if self.accept(name)][:missing]
+                batch = Batch([batch.names[i] for i in kept], [batch.log_probs[i] for i in kept])
+            missing -= len(batch.names)
+            fruitless = 0 if batch.names else fruitless + size
+            if batch.names:
+                yield batch
+
+    def first(self, uniforms: Callable[[int], NDArray[np.float32]]) -> str | None:
+        """Draw one name after the other until one is kept; None if there are too many.
+
+        Args:
+            uniforms: number of the attempt -> uniforms (1, steps).
+        """
+        for attempt in range(PATIENCE):
+            codepoints, _ = self.generate(uniforms(attempt))
+            [name] = to_text(codepoints)
+            if self.accept is None or self.accept(name):
+                return name
+        return None
+
+    def without_repeats(self) -> "Way":
+        """The same way, with every name once."""
+        seen: set[str] = set()
+
+        def accept(name: str) -> bool:
+            if name in seen or (self.accept is not None and not self.accept(name)):
+                return False
+            seen.add(name)
+            return True
+
+        return replace(self, accept=accept)
+
+
+def plain(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
+    """As the engine does it, which knows how names begin, the lengths, temperature, top-k and top-p."""
+    prefix = engine.info.vocabulary.encode(wish.prefix)
+    steps = wish.steps(engine.info.longest_name) - len(prefix)
+    return Way(steps, engine.entries_per_name, partial(engine.generate, prefix=prefix, decoding=wish))
+
+
+def exact(conditional: "Conditional", codepoints: NDArray[np.int32]) -> Way:
+    """From the distribution of names given a wish.
+
+    Args:
+        conditional: the distribution.
+        codepoints: int32 (V,), of each id.
+    """
+
+    def generate(uniforms: NDArray[np.float32]) -> Names:
+        tokens, log_prob = conditional.draw(len(uniforms), lambda step, names: uniforms[names, step])
+        return codepoints[tokens], log_prob.astype(np.float32)
+
+    return Way(conditional.max_length, len(codepoints), generate)
+
+
+def rejecting(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
+    """From the same distribution: names of all kinds, of which those are kept that fulfil the wish."""
+    way = plain(engine, replace(wish, min_length=0))
+    longest = wish.steps(engine.info.longest_name)
+    # With one character more, names that have not ended in time can be told.
+    return replace(way, steps=way.steps + 1, accept=lambda name: len(name) <= longest and wish.accepts(name))
+
+
+def to_text(codepoints: NDArray[np.int32]) -> list[str]:
+    """Rows of code points, 0 after the end, as texts: NumPy's own fixed-width texts end at the zeros."""
+    n, length = codepoints.shape
+    if length == 0:
+        return [""] * n
+    texts: list[str] = np.ascontiguousarray(codepoints).view(f"<U{length}")[:, 0].tolist()
+    return texts
