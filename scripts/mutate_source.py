@@ -47,6 +47,7 @@ TESTS = {
     "runtime/decoding.py": ["runtime/test_decoding.py", "proof/test_borderline.py"],
     "data/merging.py": ["data/test_merging.py"],
     "data/batches.py": ["data/test_batches.py"],
+    "data/training_loader.py": ["data/test_batches.py"],
 }
 SWAPPED: dict[type[ast.AST], str] = {
     ast.Lt: "<=",

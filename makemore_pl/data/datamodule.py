@@ -6,9 +6,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from makemore_pl.data.batches import BatchLoader, TrainingLoader, Windows, windows
+from makemore_pl.data.batches import BatchLoader, Windows, windows
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.lists import find_list
+from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import CheckpointError, DataError
 from makemore_pl.vocabulary import Vocabulary, describe_characters
 

@@ -12,7 +12,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from makemore_pl.data.batches import Batch, TrainingLoader, mixed_seed
+from makemore_pl.data.batches import Batch, mixed_seed
+from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import RequestError
 from makemore_pl.model.network import BatchNormMLP
 

@@ -6,7 +6,7 @@ by 2^32, where
     block(b) = BLAKE2b(b as 4 bytes, then the id in UTF-8), 64 bytes long, keyed with the key in UTF-8,
 
 a block is 16 words of 4 bytes, and all numbers are little-endian. An empty key is none. BLAKE2 is RFC 7693.
-Where names are rejected, attempt number k (from 0) has the blocks from number k · 2^16 on.
+Where names are rejected, attempt number k (from 0) has the blocks from number k · 4,096 on.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 WORDS = 16
 """Uniforms of one block."""
-BLOCKS_PER_ATTEMPT = 1 << 16
+BLOCKS_PER_ATTEMPT = 4_096
 """For more characters than a name may have."""
 
 

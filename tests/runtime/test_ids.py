@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from makemore_pl import Sampler
 from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.runtime.metadata import MAX_LENGTH
+from makemore_pl.runtime.ways import PATIENCE
 from makemore_pl.wishes import automata
 from makemore_pl.wishes.id_uniforms import IdUniforms, uniforms_of_attempt
 
@@ -100,12 +102,16 @@ def test_where_names_are_rejected(run_folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_uniforms_of_attempts() -> None:
     blocks = [
-        hashlib.blake2b((3 * 65_536 + b).to_bytes(4, "little") + b"anna", key=b"k", digest_size=64).digest()
+        hashlib.blake2b((3 * 4_096 + b).to_bytes(4, "little") + b"anna", key=b"k", digest_size=64).digest()
         for b in range(2)
     ]
     words = np.frombuffer(b"".join(blocks), dtype="<u4")[:20]
     assert (uniforms_of_attempt("anna", "k", 20, 3) == (words >> 8) / 2.0**24).all()
     assert uniforms_of_attempt("anna", "k", 20, 3).dtype == np.float32
+    assert uniforms_of_attempt("anna", "k", MAX_LENGTH, PATIENCE - 1).shape == (
+        1,
+        MAX_LENGTH,
+    )
 
 
 def test_other_processes_give_the_same_names(
