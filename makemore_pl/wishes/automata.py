@@ -29,9 +29,7 @@ BYTES_PER_TRANSITION = 48
 class Automaton:
     """A deterministic finite automaton over ids. It starts in state 0."""
 
-    following: NDArray[
-        np.int64
-    ]  # (S, V): the state after each id, or DEAD; the boundary is no character: DEAD
+    following: NDArray[np.int64]  # (S, V): the state after each id, or DEAD; always DEAD for the boundary
     accepts: NDArray[np.bool_]  # (S,): a name that ends here is accepted
 
     def __post_init__(self) -> None:

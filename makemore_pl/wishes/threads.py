@@ -121,6 +121,7 @@ class Threads:
         self.add(node, start, self.end)
 
     def place(self) -> int:
+        """Make a new place."""
         if len(self.moves) == MOST_STATES:
             raise UnsupportedError(f"more than {MOST_STATES:,} places")
         self.moves.append([])
@@ -164,6 +165,7 @@ class Threads:
                 self.moves[start].append((node, end))
 
     def look(self, node: Look) -> Machine:
+        """Make the automaton that decides whether a way over a look is open."""
         inner = Threads(node.body, self.symbols, before=not node.ahead, after=node.ahead)
         if any(look.ahead != node.ahead for look in inner.looks):
             raise UnsupportedError("a look ahead and one behind (^ and \\b look, too) inside each other")
@@ -191,6 +193,7 @@ class Threads:
         return Machine(table, accepts, _that_lead_to(accepts, table), _that_lead_to(rejects, table))
 
     def step(self, state: State, column: int, symbol: int) -> State:
+        """Have all threads read a symbol, the one of a column of the tables."""
         threads, behind = state
         moved = [
             (place, taken_on)
@@ -248,7 +251,7 @@ class Threads:
 
 
 def _that_lead_to(wanted: list[bool], table: list[list[int]]) -> list[bool]:
-    """Which states a wanted one can be reached from."""
+    """Find the states from which a wanted one can be reached: bool (S,)."""
     before: list[list[int]] = [[] for _ in table]
     for state, row in enumerate(table):
         for after in row:
