@@ -66,6 +66,13 @@ class Sampler:
         return self._engine.info
 
     @cached_property
+    def _model(self) -> NextCharacterModel:
+        """The probabilities of the next character."""
+        from makemore_pl.runtime.exact import next_character_model
+
+        return next_character_model(self._engine, self._file["path"])
+
+    @cached_property
     def _codepoints(self) -> NDArray[np.int32]:
         """(V,), of each id."""
         return self.info.vocabulary.token_codepoints
@@ -170,12 +177,11 @@ class Sampler:
 
     def _conditional(self, wish: Wish) -> "Conditional":
         """The distribution of names given a wish. The latest one is kept."""
-        from makemore_pl.runtime.exact import conditional, next_character_model
+        from makemore_pl.runtime.exact import conditional
 
         latest = self._latest
         if latest is None or latest[0] != wish:
-            model = next_character_model(self._engine, self._file["path"])
-            latest = self._latest = wish, conditional(model, wish)
+            latest = self._latest = wish, conditional(self._model, wish)
         return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:

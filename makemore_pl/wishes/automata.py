@@ -21,6 +21,8 @@ DEAD = -1
 """The state from which no name can be accepted any more. As an index, it is the last entry of a table."""
 MOST_TRANSITIONS = 1 << 27
 """Of all states together: a quarter of a minute."""
+MOST_KEYS = 1 << 22
+"""Up to so many possible states, there is a table of all: 32 MiB."""
 BYTES_PER_TRANSITION = 48
 """Of a transition while tables are made: its state, two log-probabilities, and as much for temporaries."""
 
@@ -52,21 +54,23 @@ def _product(a: Automaton, b: Automaton) -> Automaton:
         first, second = a.following[pairs // width], b.following[pairs % width]  # (m, V) each
         return np.where((first == DEAD) | (second == DEAD), DEAD, first * width + second)
 
-    pairs, following = explore(0, successors, a.following.shape[1])
+    pairs, following = explore(0, successors, len(a.accepts) * width, a.following.shape[1])
     return Automaton(following, a.accepts[pairs // width] & b.accepts[pairs % width])
 
 
 def explore(
     start: int,
     successors: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    n_keys: int,
     n_ids: int,
     most_steps: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find and number everything that can be reached, in as many rounds as the farthest is steps away.
 
     Args:
-        start: the key of number 0. Keys are any numbers from 0 on.
+        start: the key of number 0.
         successors: keys (m,) -> keys (m, V), or DEAD. Called with each key once, in the order of the numbers.
+        n_keys: keys are from 0 on, and below it.
         n_ids: V.
         most_steps: go so many steps from the start, no further.
 
@@ -78,24 +82,50 @@ def explore(
         NotExactError: there are too many.
     """
     found = [np.array([start])]  # by distance from the start
-    known = found[0]  # all of them, sorted
+    keys = _Keys(n_keys)
+    keys.add(found[0])
     rows = []
     while len(found[-1]):
-        require_room(len(known), n_ids)
+        require_room(keys.n, n_ids)
         rows.append(successors(found[-1]))
         if most_steps is not None and len(found) > most_steps:
             break
-        new = np.sort(rows[-1][rows[-1] != DEAD])
-        new = new[np.diff(new, prepend=DEAD) != 0]  # without repeats
-        new = new[known[np.searchsorted(known, new) % len(known)] != new]
-        found.append(new)
-        known = np.insert(known, np.searchsorted(known, new), new)
-    keys = np.concatenate(found)
-    number = np.argsort(keys)  # of each of the sorted keys
-    following = np.concatenate(rows)
-    place = np.searchsorted(known, following)
-    place[place == len(known)] = 0
-    return keys, np.where(known[place] == following, number[place], DEAD)
+        new = np.sort(rows[-1][(keys.numbers(rows[-1]) == DEAD) & (rows[-1] != DEAD)])
+        found.append(new[np.diff(new, prepend=DEAD) != 0])  # without repeats
+        keys.add(found[-1])
+    return np.concatenate(found), keys.numbers(np.concatenate(rows))
+
+
+class _Keys:
+    """Keys and their numbers, in the order in which they are added. All others have the number DEAD.
+
+    Args:
+        n_keys: keys are below it. If it is small, there is a table of all, else a sorted one of those added.
+    """
+
+    def __init__(self, n_keys: int) -> None:
+        self.n = 0
+        self._all = np.full(n_keys + 1, DEAD) if n_keys <= MOST_KEYS else None  # the last one is for DEAD
+        self._sorted = self._number = np.array([], dtype=np.int64)
+
+    def add(self, keys: NDArray[np.int64]) -> None:
+        """Number new keys, which are sorted."""
+        numbers = np.arange(self.n, self.n + len(keys))
+        self.n += len(keys)
+        if self._all is not None:
+            self._all[keys] = numbers
+        else:
+            place = np.searchsorted(self._sorted, keys)
+            self._sorted = np.insert(self._sorted, place, keys)
+            self._number = np.insert(self._number, place, numbers)
+
+    def numbers(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of keys, of any shape."""
+        if self._all is not None:
+            return self._all[keys]
+        place = np.searchsorted(self._sorted, keys)
+        place[place == self.n] = 0
+        return np.where(self._sorted[place] == keys, self._number[place], DEAD)
 
 
 def require_room(n_states: int, n_ids: int) -> None:

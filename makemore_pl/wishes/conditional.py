@@ -57,12 +57,13 @@ class Conditional:
         self.max_length = max_length
         self.min_length = min_length
         n_ids = automaton.following.shape[1]
-        if n_ids**block_size * len(automaton.accepts) >= 1 << 63:
-            raise NotExactError(
-                f"{n_ids:,} ids ^ {block_size} characters of context × {len(automaton.accepts):,} states of "
-                f"the wish are more than can be numbered"
-            )
         width = len(automaton.accepts)
+        n_keys = n_ids**block_size * width
+        if n_keys >= 1 << 63:
+            raise NotExactError(
+                f"{n_ids:,} ids ^ {block_size} characters of context × {width:,} states of the wish "
+                f"are more than can be numbered"
+            )
         places = n_ids ** np.arange(block_size - 1, -1, -1)  # a context's number has the base V
         log_p, plain_log_p = [], []
 
@@ -75,7 +76,7 @@ class Conditional:
             following = (after[:, None] + np.arange(n_ids)) * width + automaton.following[states]
             return np.where((automaton.following[states] == DEAD) | np.isneginf(drawn), DEAD, following)
 
-        keys, self.following = explore(0, successors, n_ids, max_length)
+        keys, self.following = explore(0, successors, n_keys, n_ids, max_length)
         self._log_p = np.concatenate(log_p)  # (S, V)
         same = all(a is b for a, b in zip(log_p, plain_log_p, strict=True))
         self._plain_log_p = self._log_p if same else np.concatenate(plain_log_p)

@@ -69,6 +69,13 @@ def test_only_reachable_states_are_made() -> None:
     assert len(product.accepts) < len(novel.accepts) + len(avoids.accepts)
 
 
+def test_keys_in_a_table_and_sorted_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [automata.avoids(["aab", "éé"], VOCABULARY), automata.differs_from(["ab", "béa"], VOCABULARY)]
+    in_a_table = automata.intersection(parts)
+    monkeypatch.setattr(automata, "MOST_KEYS", 0)
+    assert (automata.intersection(parts).following == in_a_table.following).all()
+
+
 def test_too_many_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAKEMORE_MAX_MEMORY", "10K")
     texts = ["".join(text) for text in itertools.product("abé", repeat=6)]
