@@ -67,7 +67,7 @@ Figures = dict[str, float]
 
 
 def notebook(device: str, folder: Path, steps: int) -> Figures:
-    """(a) Some of the lectures' steps of 32, from raw tensors; goes on where the last part stopped."""
+    """(a) Some of the lectures' steps of 32, from raw tensors; begins where the last call stopped."""
     data = NamesDataModule("makemore", dedupe=False)
     training = NotebookTraining(data.examples("train"), torch.Generator().manual_seed(LECTURE_SEED))
     state = folder / "notebook.pt"

@@ -26,7 +26,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -43,7 +43,7 @@ from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import proof
 from makemore_pl.proof.contexts import contexts_to_compare
 from makemore_pl.runs.checkpoint import read_checkpoint
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, Form
+from makemore_pl.runtime.metadata import FORMS, MODEL_FILE, SAMPLER_FILE, Form
 
 SECONDS = 60
 """A mutant may loop for ever."""
@@ -238,7 +238,7 @@ def main() -> None:
         def verify() -> None:
             proof.prove(trained, folded, info, contexts, [target], recorded=True)
 
-        for form in args.forms or get_args(Form):
+        for form in args.forms or FORMS:
             export_checkpoint(checkpoint, folder / form, form)
             for file in (MODEL_FILE, SAMPLER_FILE):
                 source = onnx.load(folder / form / file)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains under a real Slurm: a cluster of two nodes on this machine, made for it in a temporary folder. One run as it
-# is, one that is cancelled and gone on with: both must end with the same weights, bit for bit. On Debian, as root:
+# is, one that is cancelled and resumed: both must end with the same weights, bit for bit. On Debian, as root:
 #   MAKEMORE_DATA_DIR=... bash scripts/try_slurm.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -70,10 +70,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> Pa
 
 @pytest.fixture(scope="session")
 def makemore_names() -> list[str]:
-    """The lectures' list, where it is to be had without a download."""
+    """The lectures' list, where it is available without a download."""
     if not os.environ.get("MAKEMORE_DATA_DIR"):
-        pytest.skip("the makemore list is not at hand: set MAKEMORE_DATA_DIR to a folder with its names.txt")
+        pytest.skip(
+            "the makemore list is not available: set MAKEMORE_DATA_DIR to a folder with its names.txt"
+        )
     try:
         return find_list("makemore").names()
     except DataError as error:
-        pytest.skip(f"the makemore list is not at hand: {error}")
+        pytest.skip(f"the makemore list is not available: {error}")

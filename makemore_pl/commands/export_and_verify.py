@@ -1,9 +1,7 @@
 """`makemore export` and `makemore verify`: the post-process step, and its proof, again."""
 
-from jsonargparse import ArgumentParser
-
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
-from makemore_pl.parsing.training_parser import parse
+from makemore_pl.parsing.training_parser import new_parser, parse
 
 
 def export(args: list[str]) -> None:
@@ -12,11 +10,7 @@ def export(args: list[str]) -> None:
     Raises:
         MakemoreError: anything the user can fix, or a failed proof.
     """
-    parser = ArgumentParser(
-        prog="makemore export",
-        description="Fold a checkpoint, prove that nothing changed, and write the ONNX files.",
-        exit_on_error=False,
-    )
+    parser = new_parser("export", "Fold a checkpoint, prove that nothing changed, and write the ONNX files.")
     add = parser.add_argument
     add("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
     add("-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out")
@@ -33,10 +27,8 @@ def verify(args: list[str]) -> None:
     Raises:
         MakemoreError: anything the user can fix, or a failed proof.
     """
-    parser = ArgumentParser(
-        prog="makemore verify",
-        description="Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not.",
-        exit_on_error=False,
+    parser = new_parser(
+        "verify", "Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not."
     )
     parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")
     parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")

@@ -20,8 +20,8 @@ from makemore_pl.inspect.diagnostics import Diagnostics  # noqa: F401  # --train
 from makemore_pl.inspect.loss_curves import plot_losses
 from makemore_pl.model.recalibration import RecalibrateBatchNorm
 from makemore_pl.parsing.config_files import plain
-from makemore_pl.parsing.lightning_cli import MakemoreCLI, as_list, has_progress_bar
-from makemore_pl.parsing.option_checks import expect_run_options
+from makemore_pl.parsing.lightning_cli import MakemoreCLI, has_progress_bar
+from makemore_pl.parsing.option_checks import as_list, expect_run_options
 from makemore_pl.parsing.resuming import LINKED, expect_same_list, expect_same_run
 from makemore_pl.parsing.training_errors import InterruptedFit, explained
 from makemore_pl.runs.checkpoint import read_checkpoint

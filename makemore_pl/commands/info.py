@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from makemore_pl.errors import MakemoreError, NotExactError
+from makemore_pl.errors import MakemoreError
 from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.sampler import Sampler
@@ -19,13 +19,7 @@ def run(command: str, args: list[str]) -> int:
     path = find_model(options.model, MODEL_FILE)
     sampler = Sampler(path, prepare=False)
     info = sampler.info
-    shared: float | str
-    try:
-        if len(info.vocabulary) ** (info.block_size + 1) > MOST_PROBABILITIES:
-            raise NotExactError(f"not computed for {info.block_size} characters of context")
-        shared = sampler.collision_probability()
-    except MakemoreError as error:
-        shared = str(error)
+    shared = _collision_probability(sampler)
     if options.format == "json":
         collision = {"collision_probability": shared if isinstance(shared, float) else None}
         print(json.dumps({"file": str(path), **asdict(info), **collision}, ensure_ascii=False, indent=2))
@@ -33,6 +27,17 @@ def run(command: str, args: list[str]) -> int:
         ids = f"two get the same name with probability {shared:.3g}" if isinstance(shared, float) else shared
         print(_describe(path, info, ids))
     return 0
+
+
+def _collision_probability(sampler: Sampler) -> float | str:
+    """How likely two ids get the same name, or why that is not known."""
+    info = sampler.info
+    if len(info.vocabulary) ** (info.block_size + 1) > MOST_PROBABILITIES:
+        return f"not computed for {info.block_size} characters of context"
+    try:
+        return sampler.collision_probability()
+    except MakemoreError as error:
+        return str(error)
 
 
 def _describe(path: Path, info: ModelInfo, ids: str) -> str:

@@ -2,9 +2,7 @@
 
 import sys
 
-from jsonargparse import ArgumentParser
-
-from makemore_pl.parsing.training_parser import parse
+from makemore_pl.parsing.training_parser import new_parser, parse
 from makemore_pl.report.page import write_report
 from makemore_pl.report.sources import Material
 
@@ -15,11 +13,7 @@ def run(args: list[str]) -> None:
     Raises:
         MakemoreError: anything the user can fix.
     """
-    parser = ArgumentParser(
-        prog="makemore report",
-        description="Write one HTML page that shows what a checkpoint has learned, and how.",
-        exit_on_error=False,
-    )
+    parser = new_parser("report", "Write one HTML page that shows what a checkpoint has learned, and how.")
     add = parser.add_argument
     add("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
     add(

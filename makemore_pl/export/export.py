@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runtime.metadata import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.runtime.session import MAX_FILE_BYTES
 
-FORMS: tuple[Form, ...] = get_args(Form)
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""
 AUTO_TABLE_LIMIT = 1 << 22

@@ -94,6 +94,10 @@ class FoldedWeights:
         """int64 (T,): the context c_1 … c_T is number sum(c_t * V^(T-t)), so counting walks through all."""
         return np.array([self.vocab_size**t for t in reversed(range(self.block_size))], dtype=np.int64)
 
+    def contexts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The contexts of these numbers: int64 (B,) -> int64 (B, T)."""
+        return numbers[:, None] // self.row_factors % self.vocab_size
+
     def logits(self, contexts: NDArray[np.int64]) -> Array:
         """contexts int64 (B, T) -> logits float64 (B, V)."""
         x = self.embedding[contexts].reshape(len(contexts), -1)  # (B, T) -> (B, T*C)
@@ -119,7 +123,7 @@ class FoldedWeights:
         table = np.empty((rows, v), dtype=np.float32)
         for start in range(0, rows, CHUNK):
             numbers = np.arange(start, min(start + CHUNK, rows))
-            table[numbers] = self.logits(numbers[:, None] // self.row_factors % v)  # (B, T) -> (B, V)
+            table[numbers] = self.logits(self.contexts(numbers))  # (B, T) -> (B, V)
         return table
 
     def position_tables(self) -> tuple[Array, Array]:

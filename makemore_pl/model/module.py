@@ -9,13 +9,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
 
 from makemore_pl.data.batches import Batch, mixed_seed
 from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import RequestError
-from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.model.network import BatchNormMLP, is_batch_norm
 
 DIVERGED = "training has diverged; try a lower model.lr"
 DECAY_EXAMPLES = 50_000
@@ -134,7 +134,7 @@ class LitBatchNormMLP(L.LightningModule):
             RequestError: with what to change.
         """
         loader = self.trainer.train_dataloader
-        has_norm = any(isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm) for layer in self.net.modules())
+        has_norm = any(map(is_batch_norm, self.net.modules()))
         if has_norm and isinstance(loader, TrainingLoader) and loader.loader.smallest < 2:
             share = " for each rank" if self.trainer.world_size > 1 else ""
             raise RequestError(

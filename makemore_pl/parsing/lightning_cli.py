@@ -14,7 +14,12 @@ from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.parsing.help_texts import short_help
-from makemore_pl.parsing.option_checks import check_options, expect_all_processes, expect_one_optimizer
+from makemore_pl.parsing.option_checks import (
+    as_list,
+    check_options,
+    expect_all_processes,
+    expect_one_optimizer,
+)
 from makemore_pl.parsing.resuming import defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.parsing.training_errors import Started, refusal
 from makemore_pl.parsing.training_parser import parse
@@ -148,8 +153,3 @@ class MakemoreCLI(LightningCLI):
 
 def has_progress_bar(callbacks: Sequence[Callback]) -> bool:
     return any(isinstance(callback, ProgressBar) for callback in callbacks)
-
-
-def as_list(value: Any) -> list[Any]:
-    """An option that may be one thing, several, or none, as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]

@@ -82,8 +82,7 @@ def expect_run_options(trainer: Any, dirpath: str | None) -> None:
     for folder in (trainer.default_root_dir, dirpath):
         if "://" in str(folder):
             raise RequestError(f"{folder}: runs are written to local folders, and moved elsewhere afterwards")
-    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+    if any(isinstance(callback, BatchSizeFinder) for callback in as_list(trainer.callbacks)):
         raise RequestError("BatchSizeFinder: a run's rounds depend on data.batch_size; find one beforehand")
     if trainer.barebones:
         raise RequestError(
@@ -125,3 +124,8 @@ def expect_all_processes(trainer: Trainer) -> None:
             f"{launcher} has started {started} processes, but trainer.devices × trainer.num_nodes is "
             f"{trainer.num_devices} × {trainer.num_nodes}; they must be equal"
         )
+
+
+def as_list(value: Any) -> list[Any]:
+    """An option that may be one thing, several, or none, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -8,6 +8,16 @@ from makemore_pl.errors import RequestError
 from makemore_pl.parsing.help_texts import known_options, with_suggestion
 
 
+def new_parser(command: str, description: str) -> ArgumentParser:
+    """A parser for one command's options, to be used with `parse`.
+
+    Args:
+        command: its name.
+        description: one sentence for its help.
+    """
+    return ArgumentParser(prog=f"makemore {command}", description=description, exit_on_error=False)
+
+
 def parse(parser: ArgumentParser, args: list[str], named: ArgumentParser | None = None) -> Any:
     """The options that a command line gives.
 

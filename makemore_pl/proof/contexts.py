@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from makemore_pl.data.batches import windows
 from makemore_pl.data.corpus import SPLITS
-from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import DataError
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.checkpoint import Checkpoint
@@ -100,10 +99,8 @@ def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
     block_size = checkpoint.data_arguments["block_size"]
     found = np.empty((0, block_size), dtype=np.uint8)
     try:
-        data = NamesDataModule(**{**checkpoint.data_arguments, "characters": checkpoint.data["characters"]})
+        data = checkpoint.open_list()
     except DataError:
-        return found
-    if data.list.sha256 != checkpoint.data["list_sha256"]:
         return found
     for split in SPLITS:
         stream = torch.from_numpy(data.corpus.streams[split])

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -22,7 +21,7 @@ from makemore_pl.errors import ModelFileError, VerificationError
 from makemore_pl.graph.builder import holds_weights
 from makemore_pl.model.folded_weights import Array, FoldedWeights, FormError
 from makemore_pl.proof.certificate import Network
-from makemore_pl.runtime.metadata import Form, ModelInfo
+from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
 from makemore_pl.runtime.session import read_onnx
 
 CANCELLED = 2.0**-44
@@ -77,7 +76,7 @@ def form_of(stored: StoredFile, write: Callable[[Form], onnx.ModelProto]) -> For
         VerificationError: of none; the message says where it differs from the form that it claims.
     """
     errors = []
-    forms: list[Form] = sorted(get_args(Form), key=lambda form: form != stored.info.form)
+    forms = sorted(FORMS, key=lambda form: form != stored.info.form)
     for form in forms:
         try:
             expect_same_graph(stored.model, write(form), stored.path.name)

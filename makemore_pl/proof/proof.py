@@ -195,6 +195,5 @@ def _certificate(weights: FoldedWeights, form: Form, model: onnx.ModelProto) -> 
 def _looked_up(reference: Logits, weights: FoldedWeights) -> Logits:
     """The same logits, all computed beforehand: names are then drawn many times faster."""
     factors = weights.row_factors
-    contexts = np.arange(weights.n_contexts)[:, None] // factors % weights.vocab_size  # (V^T, T)
-    table = reference(contexts)
+    table = reference(weights.contexts(np.arange(weights.n_contexts)))  # (V^T, T) -> (V^T, V)
     return lambda contexts: table[contexts @ factors]

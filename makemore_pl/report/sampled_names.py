@@ -1,11 +1,10 @@
 """Names sampled from the model, each with its likelihood, known or new."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from makemore_pl.proof.logits import module_logits
 from makemore_pl.report.sources import Material
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.sampler import Sampler
@@ -49,14 +48,10 @@ def make_up(material: Material, seed: int) -> tuple[list[MadeUp], float | None]:
     return shown, None if known is None else sum(name not in known for name in names) / len(names)
 
 
-@torch.inference_mode()
 def _draw_stepwise(material: Material, seed: int) -> tuple[list[str], list[float]]:
     steps = 2 * material.checkpoint.data["longest_name"]  # as long as the sampler lets them get
     uniforms = np.random.default_rng(seed).random((DRAWN, steps), dtype=np.float32)
     model, prefix = material.model, np.array([], dtype=np.int64)
-
-    def logits(contexts: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        return np.asarray(model(torch.from_numpy(np.ascontiguousarray(contexts))))  # (n, T) -> (n, V)
-
+    logits = module_logits(model)
     tokens, log_probs = sample_stepwise(logits, model.block_size, uniforms, prefix, Decoding())
     return [material.vocabulary.decode(row) for row in tokens], log_probs.tolist()

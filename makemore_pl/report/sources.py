@@ -49,7 +49,7 @@ class Material:
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        DataError, RequestError: `names` cannot be read, or is another list.
+        DataError: `names` cannot be read, or is another list.
     """
 
     def __init__(self, checkpoint: Path | str, names: str | None = None) -> None:
@@ -83,19 +83,13 @@ class Material:
         return self.data.examples(split)
 
     def _list(self, names: str | None) -> NamesDataModule | None:
-        arguments = {**self.checkpoint.data_arguments, "characters": self.checkpoint.data["characters"]}
-        path = names or arguments["path"]
         try:
-            data = NamesDataModule(**{**arguments, "path": path})
-            if data.list.sha256 == self.checkpoint.data["list_sha256"]:
-                return data
-            raise RequestError(f"report: {path} is not the list that was trained on: its SHA-256 is another")
-        except (DataError, RequestError) as error:
+            return self.checkpoint.open_list(names)
+        except DataError as error:
             if names is not None:
                 raise
-            reason = str(error).removeprefix("report: ")
             self.missing["data"] = (
-                f"The training list is not available ({reason}); --list FILE says where it is."
+                f"The training list is not available ({error}); --list FILE says where it is."
             )
             return None
 

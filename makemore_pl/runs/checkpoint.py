@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.errors import CheckpointError, MakemoreError
+from makemore_pl.errors import CheckpointError, DataError, MakemoreError
 from makemore_pl.files import file_size
 from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.runs.run_folder import BEST, LAST
 from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_vocabulary
 
 _STORED = {
@@ -69,6 +70,21 @@ class Checkpoint:
                 )
         return module.net.float().eval()
 
+    def open_list(self, path: str | None = None) -> NamesDataModule:
+        """Read the training list again, split as in training.
+
+        Args:
+            path: where it lies now; where it lay in training if left out.
+
+        Raises:
+            DataError: it cannot be read, or is another list.
+        """
+        path = path or self.data_arguments["path"]
+        data = NamesDataModule(**{**self.data_arguments, "path": path, "characters": self.data["characters"]})
+        if data.list.sha256 != self.data["list_sha256"]:
+            raise DataError(f"{path} is not the list that was trained on: its SHA-256 is another")
+        return data
+
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint of this project. Only tensors and plain values are unpickled, never code.
@@ -82,9 +98,9 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     if path.is_dir():  # a run's folder
-        found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
+        found = [file for name in (BEST, LAST) if (file := path / f"{name}.ckpt").is_file()]
         if not found:
-            raise CheckpointError(f"{path}: the folder holds neither best.ckpt nor last.ckpt")
+            raise CheckpointError(f"{path}: the folder holds neither {BEST}.ckpt nor {LAST}.ckpt")
         path = found[0]
     file_size(path, CheckpointError)  # a pipe would never end
     try:

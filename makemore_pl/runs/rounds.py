@@ -44,18 +44,23 @@ class Rounds:
     save_every: int | None = None
     accumulate: int = 1
 
+    @property
+    def intervals(self) -> list[int]:
+        """Batches between two evaluations, and between two checkpoints besides."""
+        return [n for n in (self.evaluate_every, self.save_every) if n is not None]
+
     def end_after(self, position: int) -> int:
         """The position at which the round ends that begins at, or holds, this one."""
         if position >= self.total:  # for a callback that trains on, as Lightning's weight averaging does
             return position + self.evaluate_every
-        every = [n for n in (self.evaluate_every, self.save_every) if n is not None]
-        return min(self.total, *((position // n + 1) * n for n in every))
+        return min(self.total, *((position // n + 1) * n for n in self.intervals))
 
     def length_after(self, position: int) -> int | None:
         """Batches of each round to come, if all have the same number."""
         length = self.end_after(position) - position
-        every = [n for n in (self.evaluate_every, self.save_every) if n is not None]
-        regular = length == min(every) and all(n % length == 0 for n in (position, self.total, *every))
+        regular = length == min(self.intervals) and all(
+            n % length == 0 for n in (position, self.total, *self.intervals)
+        )
         return length if regular else None
 
     def is_evaluated(self, end: int) -> bool:

@@ -82,7 +82,7 @@ def hold_run(held: ExitStack, folder: Path) -> None:
     Raises:
         HeldError: another process is at work in it.
     """
-    # Beside the folder, which may be put aside; inside where a volume has been mounted as the folder, say.
+    # Beside the folder, which may be renamed; or inside it, if it is a mounted volume.
     place = folder.parent if os.access(folder.parent, os.W_OK) else folder
     held.enter_context(hold(place / f".{folder.name}.lock", wait=0, what=folder))
 

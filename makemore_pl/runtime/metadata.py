@@ -15,6 +15,7 @@ from makemore_pl.vocabulary import Vocabulary
 FORMAT_VERSION = 1
 Form: TypeAlias = Literal["mlp", "fused", "table"]
 """Ways to store a network, see graph/forms.py."""
+FORMS: tuple[Form, ...] = get_args(Form)
 MAX_LENGTH = 10_000
 """Longest name that may be asked for, in characters."""
 MODEL_FILE = "model.onnx"
@@ -87,7 +88,7 @@ class ModelInfo:
 
 def is_count(value: object) -> TypeGuard[int]:
     """Tell whether a value is a size, a length or a number of things: at least 1."""
-    # In Python True is an int; in JSON it is no number.
+    # In Python True is an int; JSON has it apart from numbers.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
@@ -113,7 +114,7 @@ def _is_proof(value: object) -> bool:
 _BY_TYPE: dict[Any, Callable[[object], bool]] = {int: is_count, str: _is_text}
 _BY_NAME: dict[str, Callable[[object], bool]] = {
     "characters": is_vocabulary,
-    "form": lambda value: value in get_args(Form),
+    "form": lambda value: value in FORMS,
     "longest_name": lambda value: is_count(value) and value <= MAX_LENGTH,
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
     "verification": _is_proof,

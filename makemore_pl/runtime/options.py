@@ -1,7 +1,7 @@
 """Options that are declared once: name, type, default, limits and help text.
 
 A dataclass whose fields are made with `option` is the signature in Python (`takes`), and the command line is
-derived from the same fields (commands/runtime_parser.py).
+derived from the same fields (parsing/runtime_parser.py).
 """
 
 import functools

@@ -155,7 +155,7 @@ def test_checkpoint_on_another_list_keeps_its_vocabulary(
     assert "does not know 'ñ'" in result.err
 
 
-def test_training_goes_on_from_a_checkpoint(
+def test_training_is_resumed_from_a_checkpoint(
     makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -191,7 +191,7 @@ KILLS = [
 
 
 @pytest.mark.parametrize("sabotage", KILLS)
-def test_a_killed_run_goes_on_bit_for_bit(
+def test_a_killed_run_is_resumed_bit_for_bit(
     sabotage: Callable[[], None], whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
     place = new_place(tmp_path, short_list)
@@ -202,8 +202,8 @@ def test_a_killed_run_goes_on_bit_for_bit(
     expect_the_same(whole, place)
 
 
-def test_a_run_of_steps_killed_in_its_export_goes_on(tmp_path: Path, short_list: Path) -> None:
-    """It has no step left when it goes on, and ends within an epoch."""
+def test_a_run_of_steps_killed_in_its_export_is_resumed(tmp_path: Path, short_list: Path) -> None:
+    """It has no step left when it is resumed, and ends within an epoch."""
     fit = [*FIT, "--trainer.max_epochs", "null", "--trainer.max_steps", "17"]
     whole, place = (new_place(tmp_path / name, short_list) for name in ("whole", "killed"))
     assert run(whole, fit)[0] == 0
@@ -214,7 +214,7 @@ def test_a_run_of_steps_killed_in_its_export_goes_on(tmp_path: Path, short_list:
     expect_the_same(whole, place)
 
 
-def test_a_run_killed_between_its_first_checkpoints_goes_on(
+def test_a_run_killed_between_its_first_checkpoints_is_resumed(
     whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
     place = new_place(tmp_path, short_list)
@@ -245,7 +245,7 @@ def test_the_same_seed_gives_the_same_bits_and_a_killed_beginning_is_begun_again
 def test_the_order_of_the_data_is_part_of_the_checkpoint(
     whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
-    """The seed that a run is gone on with changes nothing but the names that are printed in the end."""
+    """The seed that a run is resumed with changes nothing but the names that are printed in the end."""
     place = new_place(tmp_path, short_list)
     assert run(place, FIT, die_in_a_step)[0] == -signal.SIGKILL
     code, printed = run(place, [*FIT, "--ckpt_path", "last", "--seed_everything", "7"])
