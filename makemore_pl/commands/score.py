@@ -45,7 +45,7 @@ def run(command: str, args: list[str]) -> int:
             raise RequestError("score: --format parquet needs --output FILE")
     scorer = Scorer(model)
     table = read_table(None if file == "-" else Path(file))
-    batches = (batch.columns for batch in with_progress(table.batches, options.output is not None))
+    batches = (batch.columns for batch in with_progress(table.batches, options.output))
     scored = map(partial(_with_scores, scorer, options.column or NAME, str(file)), batches)
     with ExitStack() as stack:
         target = stack.enter_context(written_output(options.output)) if options.output else None

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
     ("files", "memory", "vocabulary"),
-    ("wishes",),
+    ("columns", "wishes"),
     ("runtime",),
     ("data",),
     ("model",),
@@ -24,6 +24,7 @@ FLOORS = (
     ("studies",),
     ("report",),
     ("parsing",),
+    ("tables",),
     ("commands",),
     ("cli",),
     ("__main__",),
