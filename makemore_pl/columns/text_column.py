@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError
 
 TEXTS_PER_PIECE = 1 << 16
@@ -52,10 +53,10 @@ def pieces(texts: Any) -> Iterator[Piece]:
 
     Raises:
         DataError: something is no text.
+        MissingPackageError: pyarrow is needed for an Arrow array, and not installed.
     """
     if hasattr(texts, "__arrow_c_array__") or hasattr(texts, "__arrow_c_stream__"):
-        import pyarrow as pa  # whoever has such a column mostly has it loaded
-
+        pa = arrow()
         if not isinstance(texts, pa.Array | pa.ChunkedArray):
             texts = pa.chunked_array(texts)
         for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
@@ -104,8 +105,7 @@ def _of_fixed_width(texts: NDArray[np.str_]) -> TextColumn:
 
 
 def _of_arrow(array: Any) -> Iterator[Piece]:
-    import pyarrow as pa
-
+    pa = arrow()
     if pa.types.is_dictionary(array.type):
         if len(array.dictionary) > len(array):  # then most of it is not needed here
             yield from _of_arrow(array.dictionary_decode())
@@ -125,8 +125,7 @@ def _of_arrow(array: Any) -> Iterator[Piece]:
 
 def _of_strings(array: Any) -> TextColumn:
     """One Arrow array of UTF-8 texts, from its buffers."""
-    import pyarrow as pa
-
+    pa = arrow()
     missing = np.zeros(len(array), dtype=np.bool_)
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)

@@ -9,13 +9,14 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
+from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.files import written_output
 from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.tables.score_table import SCORE_COLUMNS
 from makemore_pl.tables.table_files import NAME, form_of, read_table
-from makemore_pl.tables.table_function import arrow, expect_columns
+from makemore_pl.tables.table_function import expect_columns
 from makemore_pl.tables.table_output import FORMS, as_list, text_output, write_table
 from makemore_pl.tables.terminal_progress import with_progress
 

@@ -6,11 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from makemore_pl.errors import MissingPackageError, ModelFileError, RequestError
+from makemore_pl.columns.arrow import arrow
+from makemore_pl.errors import ModelFileError, RequestError
 from makemore_pl.runtime.metadata import ModelInfo, modified
-
-EXTRA = "columns"
-"""The extra of pyproject.toml that brings pyarrow."""
 
 
 class Opened(Protocol):
@@ -22,19 +20,6 @@ class Opened(Protocol):
 
 
 Model = TypeVar("Model", bound=Opened)
-
-
-def arrow() -> Any:
-    """The package pyarrow.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        import pyarrow
-    except ModuleNotFoundError as error:
-        raise MissingPackageError("a Parquet file or an Arrow table", "pyarrow", EXTRA) from error
-    return pyarrow
 
 
 class TableFunction(ABC):
