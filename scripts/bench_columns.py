@@ -201,11 +201,13 @@ def measure_sizes(model: Path, sizes: list[int], folder: Path) -> None:
         source = folder / f"{n}.parquet"
         write_names(source, n, characters)
         code = (
-            "import resource, sys, time; started = time.perf_counter()\n"
+            "import re, sys, time; started = time.perf_counter()\n"
             "from makemore_pl.cli import main\n"
             "try: main(sys.argv[1:])\n"
             "except SystemExit as end: assert not end.code\n"
-            "print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            # Not getrusage: its peak is that of the process that started this one, if that was larger.
+            "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]\n"
+            "print(time.perf_counter() - started, peak)"
         )
         arguments = map(str, ("score", model, source, "-o", folder / "out.parquet"))
         command = [sys.executable, "-c", code, *arguments]
