@@ -33,6 +33,8 @@ FENCE = re.compile(r"^(```.*?^```|<!--.*?-->)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?(?=\))")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LISTED = re.compile(r"^\* \[.*?\]\((?P<target>[^)#]+)(?:#[^)]*)?\)", re.MULTILINE)
+COLUMNS = 98
+"""Of a command's help: what the site shows without scrolling, on a wide screen."""
 REST = "More"
 """The section of the sidebar that takes up pages which docs/index.md does not list."""
 
@@ -154,7 +156,7 @@ def command_help() -> str:
     """A heading for each command, and below it what its --help prints."""
     from makemore_pl.cli import COMMANDS, main
 
-    os.environ["COLUMNS"] = "90"
+    os.environ["COLUMNS"] = str(COLUMNS)
     parts = []
     for command in COMMANDS:
         printed = io.StringIO()
