@@ -33,8 +33,8 @@ FENCE = re.compile(r"^(```.*?^```|<!--.*?-->)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?(?=\))")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LISTED = re.compile(r"^\* \[.*?\]\((?P<target>[^)#]+)(?:#[^)]*)?\)", re.MULTILINE)
-COLUMNS = 98
-"""Of a command's help: what the site shows without scrolling, on a wide screen."""
+COLUMNS = 92
+"""Of a command's help: what the site shows without scrolling."""
 REST = "More"
 """The section of the sidebar that takes up pages which docs/index.md does not list."""
 

@@ -3,8 +3,14 @@
 import importlib
 import inspect
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
+
+from docutils.nodes import Element, reference
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -23,8 +29,8 @@ nb_execution_mode = "off"  # tour.py has run the tour's code
 nb_mime_priority_overrides: list[Any] = []
 highlight_language = "text"
 
-# The API reference. A name in single backticks is code.
-default_role = "code"
+# The API reference. What stands in single backticks is code, and a link where it names something on the page.
+default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "training_step, validation_step"}
 autodoc_inherit_docstrings = False  # Lightning's and PyTorch's texts stand in their own documentation
@@ -44,6 +50,36 @@ html_css_files = ["style.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
+
+
+def explain_options(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Add what the command line's help says of each option, where a class declares options."""
+    if what == "class" and is_dataclass(found):
+        helps = [(f.name, f.metadata["help"]) for f in fields(found) if "help" in f.metadata]
+        lines += ["", "Args:", *(f"    {option}: {text}" for option, text in helps)] if helps else []
+
+
+def link_by_last_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element
+) -> reference | None:
+    """Link the name of a class or function without its module, if there is only one of that name."""
+    domain = env.domains.python_domain
+    places = {
+        (entry.docname, entry.node_id): name
+        for name, entry in domain.objects.items()
+        if entry.objtype in ("class", "exception", "function") and name.endswith(f".{node['reftarget']}")
+    }
+    if node["reftype"] != "obj" or len(places) != 1:
+        return None
+    [name] = places.values()
+    found = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, shown)
+    return found if isinstance(found, reference) else None
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", explain_options, priority=400)  # before napoleon reads it
+    app.connect("missing-reference", link_by_last_name)
 
 
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:

@@ -40,8 +40,8 @@ TEXTS = {
 """In place of longer texts."""
 EXAMPLES = {
     "fit": (
-        "makemore fit towns.txt                            train on a list, export to checkpoints/towns/",
-        "makemore fit --config best --data.path towns.txt  the network with the lowest loss, in minutes",
+        "makemore fit towns.txt                            train, export to checkpoints/towns/",
+        "makemore fit --config best --data.path towns.txt  the lowest loss, in minutes",
         "makemore fit --ckpt_path last                     resume the newest run",
     ),
     "test": ("makemore test checkpoints/towns", "makemore test checkpoints/towns --data.path others.txt"),
