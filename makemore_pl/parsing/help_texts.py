@@ -46,7 +46,7 @@ EXAMPLES = {
     ),
     "test": ("makemore test checkpoints/towns", "makemore test checkpoints/towns --data.path others.txt"),
 }
-INDENT = " " * 37
+INDENT = " " * 29
 """What stands below an option's name in a text of several lines."""
 LEAST_WIDTH = 72
 """Of the help, in columns, however narrow the terminal."""
@@ -71,7 +71,7 @@ def short_help(command: str, full: str) -> str:
             lines += wrap(
                 f"{sentence}{shown}",
                 width=width,
-                initial_indent=f"  --{name:<32} ",
+                initial_indent=f"  --{name:<24} ",
                 subsequent_indent=INDENT,
                 break_on_hyphens=False,
             )
