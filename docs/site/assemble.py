@@ -1,6 +1,6 @@
 """Gather what the site is made of: the pages of docs/ and of the project's root, with their links turned.
 
-    python docs/site/assemble.py FOLDER
+    python docs/site/assemble.py FOLDER PAGE      PAGE: what makemore page has written, if it has
 
 docs/*.md are written for a reader on a code host, where a link leads to a file of the repository. In FOLDER
 they lie side by side, README's parts among them, and links to source files lead to pages that show these
@@ -35,6 +35,16 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LISTED = re.compile(r"^\* \[.*?\]\((?P<target>[^)#]+)(?:#[^)]*)?\)", re.MULTILINE)
 COLUMNS = 92
 """Of a command's help: what the site shows without scrolling."""
+TRY_IT = """# Try it
+
+The model of the shipped list, which `bash scripts/quickstart.sh` trains, too: it makes these names in your browser. The
+page below is what `makemore page` writes, and can be [opened alone](try:index.html). A web server must show it, as
+`python -m http.server -d build/site` does: browsers refuse scripts of files.
+
+```{raw} html
+<iframe class="try" src="try/index.html" title="Made-up names" allow="clipboard-write"></iframe>
+```
+"""
 REST = "More"
 """The section of the sidebar that takes up pages which docs/index.md does not list."""
 
@@ -82,13 +92,17 @@ class Site:
         self.sources: set[Path] = set()
 
     def sections(self) -> list[Section]:
-        """The sidebar: the sections of docs/index.md, and one for pages that it does not list."""
+        """The sidebar: the sections of docs/index.md, and one for pages that it does not list.
+
+        Pages of the build come first of all.
+        """
         index = (DOCS / "index.md").read_text(encoding="utf-8")
         sections = []
         for part in re.split(r"^## ", index, flags=re.MULTILINE)[1:]:
             targets = [match["target"] for match in LISTED.finditer(part)]
             pages = [self.page_at((DOCS / target).resolve(), None) for target in targets]
             sections.append(Section(part.splitlines()[0], pages))
+        sections[0].pages[:0] = sorted(self.text.keys() - self.origin)
         listed = {page for section in sections for page in section.pages}
         rest = sorted(set(self.text) - listed - {"index"})
         return [*sections, Section(REST, rest)] if rest else sections
@@ -112,7 +126,7 @@ class Site:
         Raises:
             ValueError: a link leads nowhere.
         """
-        base = DOCS if page == "index" else self.origin[page].parent
+        base = self.origin[page].parent if page in self.origin else DOCS
         parts = FENCE.split(self.text[page])
         return "".join(
             part if FENCE.match(part) else LINK.sub(lambda link: self._turn(page, base, link), part)
@@ -179,15 +193,20 @@ def source_page(file: Path) -> str:
     return f"---\norphan: true\nnosearch: true\n---\n\n# {title}\n\n```{{raw}} html\n{body}\n```\n"
 
 
-def assemble(folder: Path) -> None:
+def assemble(folder: Path, try_it: Path) -> None:
     """Write the site's pages into a folder, which is emptied before.
 
     Args:
         folder: for Sphinx to read.
+        try_it: what `makemore page` has written; where there is no such folder, the site has no page of it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns("*.md", "site", "*.json"))
-    site = Site()
+    extra = folder / "extra"  # Sphinx copies it as it is
+    extra.mkdir()
+    if try_it.is_dir():
+        shutil.copytree(try_it, extra / "try")
+    site = Site({"try_it": TRY_IT} if try_it.is_dir() else {})
     pages = {page: site.turned(page) for page in site.text}
     pages["index"] += toctrees(site.sections())
     pages["commands"] = pages["commands"].replace(HELP_HERE, command_help())
@@ -207,4 +226,4 @@ def assemble(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    assemble(Path(sys.argv[1]))
+    assemble(Path(sys.argv[1]), Path(sys.argv[2]))

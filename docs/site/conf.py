@@ -22,9 +22,11 @@ copyright = "the authors of makemore_pl, MIT licence"
 release = version = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
 
-# Pages. A link `source:FILE` leads to the page that shows that file.
+# Pages. A link `source:FILE` leads to the page that shows that file, `try:` to the page of the shipped model.
 myst_heading_anchors = 4
-myst_url_schemes = {"http": None, "https": None, "source": "code/{{path}}.html"}
+myst_url_schemes = {"http": None, "https": None, "source": "code/{{path}}.html", "try": "try/{{path}}"}
+exclude_patterns = ["extra"]
+html_extra_path = [str(ROOT / "build" / "site-pages" / "extra")]
 nb_execution_mode = "off"  # tour.py has run the tour's code
 nb_mime_priority_overrides: list[Any] = []
 highlight_language = "text"
