@@ -2,6 +2,7 @@
 
 export const MOST_NAMES = 10_000; // that a page shows; the command has no limit
 const MOST_LENGTH = 10_000;
+const MOST_SHOWN = 60; // characters of a sentence
 export const DEFAULTS = { n: "20", temperature: "1", top_k: "0", top_p: "1", min_length: "1", max_length: "", prefix: "", label: "" };
 export const FIELDS = [...Object.keys(DEFAULTS), "seed"];
 
@@ -30,10 +31,12 @@ function real(texts, field, name, fits, range) {
   return Number(text);
 }
 
-/** `“ö” (U+00F6)`; what cannot be seen, by its number alone. */
-export function describe(character) {
-  const code = `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-  return /[\p{C}\p{Z}]/u.test(character) ? code : `“${character}” (${code})`;
+const code = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+const isUnseen = (character) => /[\p{C}\p{Z}\p{M}]/u.test(character);
+
+/** `“ö” (U+00F6)`; what cannot be seen alone, by its number. */
+function describe(character) {
+  return isUnseen(character) ? code(character) : `“${character}” (${code(character)})`;
 }
 
 /** The ids of a prefix, BigInts: characters are sorted by code point, and id 0 is the boundary. */
@@ -41,9 +44,10 @@ function encode(prefix, model) {
   const ids = new Map(Array.from(model.characters, (character, i) => [character, BigInt(i + 1)]));
   const unknown = [...new Set(prefix)].filter((character) => !ids.has(character));
   if (unknown.length) {
-    const known = [...ids.keys()];
-    const shown = known.length > 60 ? `${known.slice(0, 60).join(" ")} and ${known.length - 60} more` : known.join(" ");
-    throw new SettingError("prefix", `The model does not know ${unknown.map(describe).join(", ")}. It knows ${shown}`);
+    const known = [...ids.keys()].map((character) => (isUnseen(character) ? code(character) : character));
+    const more = known.length > MOST_SHOWN ? ` and ${known.length - MOST_SHOWN} more` : "";
+    const shown = known.slice(0, MOST_SHOWN).join(" ") + more;
+    throw new SettingError("prefix", `The model does not know ${unknown.map(describe).join(", ")}. It knows: ${shown}`);
   }
   return Array.from(prefix, (character) => ids.get(character));
 }
