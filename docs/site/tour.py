@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 TOUR, OUTPUTS = ROOT / "docs" / "tour.md", ROOT / "docs" / "tour_outputs.json"
 PLACE = ROOT / "build" / "tour"
+STYLE = re.compile(r"\x1b\[[\d;]*m")
+"""A terminal's colours, which a kernel asks programs for."""
 BLOCK = re.compile(r"^```(?P<language>bash|python)\n(?P<code>.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 
@@ -112,7 +114,8 @@ def run() -> dict[str, str]:
     for cell in book.cells:
         if cell.cell_type == "code":
             streams = [output for output in cell.outputs if output.get("name") == "stdout"]
-            printed[cell.source] = "".join(output.text for output in streams)
+            text = STYLE.sub("", "".join(output.text for output in streams))
+            printed[cell.source] = "\n".join(map(str.rstrip, text.splitlines())).strip("\n") + "\n"
     return printed
 
 
