@@ -14,6 +14,7 @@ FLOORS = (
     ("files", "memory", "vocabulary"),
     ("columns", "wishes"),
     ("runtime",),
+    ("page",),
     ("data",),
     ("model",),
     ("graph",),
