@@ -43,7 +43,7 @@ export async function openSampler(places, model) {
   const what = `onnxruntime-web ${places.runtimeVersion}, which runs the model,`;
   const [ort, wasm, sampler] = await Promise.all([
     isRuntimeRight.then((isRight) => {
-      if (!isRight) throw loadError(what, runtime.src);
+      if (!isRight) throw loadError(what, runtime.getAttribute("src"));
       return import(runtime.src);
     }),
     load(what, places.wasm, places.wasmIntegrity).then((reply) => reply.arrayBuffer()),
