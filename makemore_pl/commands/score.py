@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from makemore_pl.parsing.names_io import read_names, read_stdin, write_rows
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.scorer import Score, Scorer
 
 COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
@@ -25,7 +25,7 @@ def run(command: str, args: list[str]) -> int:
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
         model, file = None, model  # `makemore score names.txt`: one argument only, which is the names
-    scorer = Scorer(model)
+    scorer = Scorer(model_or_newest(model))
     scores: Iterable[Score] = scorer.stream(read_stdin() if file == "-" else read_names(Path(file)))
     if options.sort:
         scores = sorted(scores, key=lambda s: -math.inf if s.per_character is None else s.per_character)

@@ -184,7 +184,7 @@ def test_signature_is_that_of_the_options(sampler: Sampler) -> None:
     parameters = inspect.signature(sampler.sample).parameters
     assert parameters.keys() == inspect.signature(Request).parameters.keys()
     assert (parameters["n"].default, parameters["temperature"].annotation) == (20, float)
-    with pytest.raises(TypeError, match="temprature"):
+    with pytest.raises(TypeError, match="no option 'temprature'; did you mean temperature"):
         sampler.sample(1, temprature=1)  # type: ignore[call-arg]
 
 
