@@ -106,7 +106,7 @@ class LitBatchNormMLP(L.LightningModule):
         self.total_steps: int | None = None
         self.noise_seed = torch.initial_seed()
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        self.register_load_state_dict_pre_hook(match_names)  # it may be compiled
+        self.register_load_state_dict_pre_hook(match_names)  # type: ignore[no-untyped-call]
         # Exact: a sum over all batches and ranks, divided once. NaN would be left out by default.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")

@@ -62,8 +62,8 @@ def short_help(command: str, full: str) -> str:
             default = re.search(r"default: ([\w./-]+)\)", text)
             shown = f" ({default[1]})" if default and name.startswith(OWN) and default[1] != "null" else ""
             lines.append(f"  --{name:<32} {sentence}{shown}")
-    lines.append(f"  --{'quiet':<32} print results and errors alone")
-    lines += ["", f"Everything else, all of Lightning's options too: makemore {command} --help all"]
+    lines += ["", "--quiet prints results and errors alone."]
+    lines += [f"Everything else, all of Lightning's options too: makemore {command} --help all"]
     return "\n".join(lines)
 
 

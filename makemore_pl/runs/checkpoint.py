@@ -129,8 +129,8 @@ def read_checkpoint(path: Path | str, vocabulary: str | None = None) -> Checkpoi
     for key, expected in _STORED.items():
         if not isinstance(content, dict) or not isinstance(content.get(key), expected):
             raise CheckpointError(
-                f"{path}: not a checkpoint of this program (it has no {key} of type {expected.__name__}); one "
-                "that was trained on a loader of your own is exported with --vocabulary"
+                f"{path}: not a checkpoint of this program (it has no {key} of type {expected.__name__}); "
+                "one that was trained on a loader of your own is exported with --vocabulary"
             )
     checkpoint = Checkpoint(
         path,
