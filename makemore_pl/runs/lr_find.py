@@ -18,7 +18,7 @@ from makemore_pl.inspect.sweep import Sweep, sweep_curve
 from makemore_pl.memory import require_memory
 
 PEAK = 2.0
-"""The highest rate of a cycle, in middles of the valley: the cycle comes to it slowly and leaves it again, and
+"""The highest rate of a cycle, in middles of the valley: a cycle comes to it slowly and leaves it again, and
 bears more than a constant rate. Found by scripts/study_lr_find.py, see docs/diagnostics.md."""
 MIN_STEPS = 50
 STEP_BYTES = 200
