@@ -12,7 +12,7 @@ import numpy as np
 from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.files import written_output
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.tables.score_table import SCORE_COLUMNS
 from makemore_pl.tables.table_files import NAME, form_of, read_table
@@ -44,7 +44,7 @@ def run(command: str, args: list[str]) -> int:
         arrow()  # before anything is read
         if options.output is None:
             raise RequestError("score: --format parquet needs --output FILE")
-    scorer = Scorer(model)
+    scorer = Scorer(model_or_newest(model))
     table = read_table(None if file == "-" else Path(file))
     batches = (batch.columns for batch in with_progress(table.batches, options.output))
     scored = map(partial(_with_scores, scorer, options.column or NAME, str(file)), batches)
