@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from makemore_pl import __version__
-from makemore_pl.errors import MakemoreError
+from makemore_pl.errors import MakemoreError, MissingPackageError
 from makemore_pl.memory import memory_cap, out_of_memory
 
 COMMANDS = {
@@ -126,10 +126,7 @@ def _run(args: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("makemore_pl"):
             raise
-        raise MakemoreError(
-            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]', "
-            "or in a clone: pip install -e '.[train]'"
-        ) from error
+        raise MissingPackageError(f"'makemore {command}'", error.name, "train") from error
     with memory_cap() if command in CAPPED else nullcontext():
         return int(run(command, args[1:]))
 
