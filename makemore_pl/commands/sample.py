@@ -10,7 +10,7 @@ from typing import Any
 
 from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
 
@@ -29,7 +29,7 @@ def run(command: str, args: list[str]) -> int:
 def _new_names(options: Namespace) -> int:
     if options.key:
         raise RequestError("sample: --key is for --ids")
-    sampler = Sampler(options.model, prepare=options.n > FEW_NAMES)
+    sampler = Sampler(model_or_newest(options.model), prepare=options.n > FEW_NAMES)
     with _told_of_rejections() as rejections:
         batches = sampler.stream(**_chosen(options, Request))
     if not rejections and not Wish(**_chosen(options, Wish)).is_plain:
@@ -55,7 +55,7 @@ def _new_names(options: Namespace) -> int:
 def _names_for_ids(options: Namespace) -> int:
     if options.unique or options.seed is not None:
         raise RequestError("sample: --seed and --unique are not for --ids, each of which has its own name")
-    sampler = Sampler(options.model, prepare=False)
+    sampler = Sampler(model_or_newest(options.model), prepare=False)
     with _told_of_rejections() as rejections:
         names = sampler.for_ids(**_chosen(options, IdRequest))
     if not rejections:

@@ -40,7 +40,10 @@ class Export:
 
 
 def export_checkpoint(
-    checkpoint: Checkpoint | Path | str, output: Path | str | None = None, form: FormChoice = "auto"
+    checkpoint: Checkpoint | Path | str,
+    output: Path | str | None = None,
+    form: FormChoice = "auto",
+    vocabulary: str | None = None,
 ) -> Export:
     """Fold, write and prove `model.onnx`, `sampler.onnx`, `model.json` and `verification.json`.
 
@@ -51,15 +54,17 @@ def export_checkpoint(
         checkpoint: of `makemore fit`: its path, or as already read.
         output: folder of the files; by default the checkpoint's.
         form: how the network is stored.
+        vocabulary: the characters, for a module that was trained on a loader of the user's own; see
+            `read_checkpoint`.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
         FoldError: its BatchNorm cannot be folded.
         FormError: the network is too wide for the form.
         VerificationError: a file is not the trained model; nothing is left behind.
-        RequestError: the output folder cannot be written to.
+        RequestError: the output folder cannot be written to, or the vocabulary is not the model's.
     """
-    source = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
+    source = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint, vocabulary)
     folder = Path(output) if output is not None else source.path.parent
     with work_folder(folder) as work:
         report = _write(work, source, form)
@@ -67,15 +72,20 @@ def export_checkpoint(
     return Export(folder, report)
 
 
-def verify_file(file: Path | str, checkpoint: Path | str) -> Report:
+def verify_file(file: Path | str, checkpoint: Path | str, vocabulary: str | None = None) -> Report:
     """Prove an existing `model.onnx` or `sampler.onnx` again.
+
+    Args:
+        file: the exported file.
+        checkpoint: that it should equal.
+        vocabulary: as in `export_checkpoint`.
 
     Raises:
         CheckpointError, ModelFileError: one of the two cannot be read.
         FoldError: the checkpoint's BatchNorm cannot be folded.
         VerificationError: the file is not the checkpoint's model.
     """
-    source = read_checkpoint(checkpoint)
+    source = read_checkpoint(checkpoint, vocabulary)
     model = source.load_model()
     _require_proof_memory(model)
     info = model_info(source, model)

@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 from makemore_pl.data.batches import Batch, mixed_seed
 from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import RequestError
+from makemore_pl.model.compiled import match_names
 from makemore_pl.model.network import BatchNormMLP, is_batch_norm
 
 DIVERGED = "training has diverged; try a lower model.lr"
@@ -105,8 +106,8 @@ class LitBatchNormMLP(L.LightningModule):
         self.total_steps: int | None = None
         self.noise_seed = torch.initial_seed()
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
-        # it would be left out, and the mean of the rest look like a result.
+        self.register_load_state_dict_pre_hook(match_names)  # type: ignore[no-untyped-call]
+        # Exact: a sum over all batches and ranks, divided once. NaN would be left out by default.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")
         for metric in (self.val_nll, self.test_nll):

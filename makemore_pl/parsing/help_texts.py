@@ -75,7 +75,8 @@ def short_help(command: str, full: str) -> str:
                 subsequent_indent=INDENT,
                 break_on_hyphens=False,
             )
-    lines += ["", f"Everything else, all of Lightning's options too: makemore {command} --help all"]
+    lines += ["", "--quiet prints results and errors alone."]
+    lines += [f"Everything else, all of Lightning's options too: makemore {command} --help all"]
     return "\n".join(lines)
 
 

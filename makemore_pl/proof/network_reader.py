@@ -107,7 +107,10 @@ def expect_same_graph(stored: onnx.ModelProto, written: onnx.ModelProto, name: s
     if bare_stored != bare_written:
         nodes = zip_longest(bare_stored.graph.node, bare_written.graph.node, fillvalue=onnx.NodeProto())
         where = next((f" (at node {b.name or a.name!r})" for a, b in nodes if a != b), "")
-        raise VerificationError(f"{name} is not the trained model: its graph is another one{where}")
+        raise VerificationError(
+            f"{name} is not the trained model: its graph is another one{where}; "
+            "what an earlier version of this program has exported must be exported again"
+        )
     for tensor, expected in zip(stored.graph.initializer, written.graph.initializer, strict=True):
         if holds_weights(expected):
             _expect_same_numbers(tensor, expected, name)

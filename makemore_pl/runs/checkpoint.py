@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.errors import CheckpointError, DataError, MakemoreError
+from makemore_pl.errors import CheckpointError, DataError, MakemoreError, RequestError
 from makemore_pl.files import file_size
 from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.run_folder import BEST, LAST
 from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_vocabulary
+from makemore_pl.vocabulary import Vocabulary, describe_characters
 
 _STORED = {
     "global_step": int,
@@ -27,6 +28,8 @@ _STORED = {
     "NamesDataModule": dict,
 }
 """Lightning's name and the type of each thing that is read."""
+LONGEST_NAME = 16
+"""Characters of the longest name of a list that nothing is known of."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,17 @@ class Checkpoint:
         return data
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
+def read_checkpoint(path: Path | str, vocabulary: str | None = None) -> Checkpoint:
     """Read a checkpoint of this project. Only tensors and plain values are unpickled, never code.
 
     Args:
         path: the file, or a run's folder: then its best checkpoint, or the last if none was evaluated.
+        vocabulary: the characters, for a `LitBatchNormMLP` that was trained without `NamesDataModule`, whose
+            checkpoint does not know them. Ids are 1, 2, … in the order of code points; 0 is the boundary.
 
     Raises:
         CheckpointError: missing, damaged, diverged, or written by another program.
+        RequestError: the vocabulary is not the model's.
         MemoryLimitError: it would take too much memory.
     """
     path = Path(path)
@@ -118,10 +124,13 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not a checkpoint, or one that is damaged or cut short ({error or type(error).__name__})"
         ) from error
+    if vocabulary is not None and isinstance(content, dict):
+        _add_vocabulary(path, content, vocabulary)
     for key, expected in _STORED.items():
         if not isinstance(content, dict) or not isinstance(content.get(key), expected):
             raise CheckpointError(
-                f"{path}: not a checkpoint of this program (it has no {key} of type {expected.__name__})"
+                f"{path}: not a checkpoint of this program (it has no {key} of type {expected.__name__}); "
+                "one that was trained on a loader of your own is exported with --vocabulary"
             )
     checkpoint = Checkpoint(
         path,
@@ -134,6 +143,30 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     checkpoint.load_model()  # what cannot be loaded is refused before a command has begun its work
     _expect_sound_data(checkpoint)
     return checkpoint
+
+
+def _add_vocabulary(path: Path, content: dict[str, Any], characters: str) -> None:
+    """Put what a checkpoint without data does not know into its content."""
+    vocabulary, model = Vocabulary(characters), content.get("hyper_parameters")
+    known = content.get("NamesDataModule")
+    if isinstance(known, dict) and known.get("characters") != vocabulary.characters:
+        raise RequestError(
+            f"vocabulary: {path} has one of its own, {describe_characters(str(known.get('characters')))}"
+        )
+    if known is not None or not isinstance(model, dict):
+        return
+    if len(vocabulary) != model.get("vocab_size"):
+        raise RequestError(
+            f"vocabulary: {len(vocabulary) - 1} different characters and the boundary; "
+            f"the model of {path} has {model.get('vocab_size')} ids"
+        )
+    content["datamodule_hyper_parameters"] = {"path": "", "block_size": model.get("block_size")}
+    content["NamesDataModule"] = {
+        "characters": vocabulary.characters,
+        "list_name": "",
+        "list_sha256": "",
+        "longest_name": LONGEST_NAME,
+    }
 
 
 def _verify_checksums(path: Path) -> None:

@@ -16,6 +16,8 @@ from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.metadata import ModelInfo
 from makemore_pl.runtime.session import OnnxFile, Signature
 
+MOST = np.iinfo(np.int64).max
+"""Largest int64."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -116,7 +118,7 @@ class GraphSampler:
             "uniforms": uniforms,
             "prefix": prefix,
             "temperature": np.array(decoding.temperature, dtype=np.float32),
-            "top_k": np.array(min(decoding.top_k, np.iinfo(np.int64).max), dtype=np.int64),
+            "top_k": np.array(min(decoding.top_k, MOST), dtype=np.int64),
             "top_p": np.array(decoding.top_p, dtype=np.float32),
             "min_length": np.array(decoding.min_length, dtype=np.int64),
         }

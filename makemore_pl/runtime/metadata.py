@@ -6,6 +6,7 @@ The training half writes what the runtime half reads: the two share this and the
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
@@ -50,7 +51,7 @@ class ModelInfo:
     )  # summary of the proof that it is the trained model
     format_version: int = FORMAT_VERSION  # of this layout
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The characters and their ids."""
         return Vocabulary(self.characters)
@@ -79,10 +80,18 @@ class ModelInfo:
         if version is None:
             raise ModelFileError(f"{source}: not exported by makemore (no format version in its metadata)")
         if version != str(FORMAT_VERSION):
-            raise ModelFileError(f"{source}: format version {version}; this program reads {FORMAT_VERSION}")
+            raise ModelFileError(
+                f"{source}: format version {version}; this program reads {FORMAT_VERSION}; export it again"
+            )
+        missing = [f.name for f in fields(cls) if PREFIX + f.name not in metadata]
+        if missing:
+            raise ModelFileError(
+                f"{source}: no {missing[0]} in its metadata: damaged, or of an earlier version; "
+                "export it again"
+            )
         try:
             values = {f.name: json.loads(metadata[PREFIX + f.name]) for f in fields(cls)}
-        except (KeyError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ModelFileError(
                 f"{source}: damaged metadata ({type(error).__name__}: {str(error)[:80]})"
             ) from error

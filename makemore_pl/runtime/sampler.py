@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
-from makemore_pl.memory import require_memory
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
@@ -23,11 +22,6 @@ from makemore_pl.runtime.ways import Batch, Way
 
 if TYPE_CHECKING:
     from makemore_pl.wishes.conditional import Conditional
-
-MANY_NAMES = 100_000
-"""Fewer names fit everywhere."""
-BYTES_PER_NAME = 128
-"""A name in a list, with the list's own share."""
 
 
 class Sampler:
@@ -93,8 +87,7 @@ class Sampler:
                 those found.
             MemoryLimitError: so many names are too many for a list; see `stream`.
         """
-        if request.n > MANY_NAMES:
-            require_memory(request.n * BYTES_PER_NAME, f"{request.n:,} names of about {BYTES_PER_NAME} bytes")
+        request.require_memory()
         names = [name for batch in self._start(request) for name in batch.names]
         if len(names) < request.n:
             raise TooFewNamesError(request.n, len(names), names)
@@ -185,6 +178,8 @@ class Sampler:
         return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:
+        if request.unique:
+            request.expect_so_many_different(self.info)
         way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
         return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
 

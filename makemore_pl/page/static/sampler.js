@@ -43,7 +43,7 @@ export async function openSampler(places, model) {
   const what = `onnxruntime-web ${places.runtimeVersion}, which runs the model,`;
   const [ort, wasm, sampler] = await Promise.all([
     isRuntimeRight.then((isRight) => {
-      if (!isRight) throw loadError(what, runtime.src);
+      if (!isRight) throw loadError(what, runtime.getAttribute("src"));
       return import(runtime.src);
     }),
     load(what, places.wasm, places.wasmIntegrity).then((reply) => reply.arrayBuffer()),
@@ -79,12 +79,34 @@ class Sampler {
     for (let drawn = 0, size; drawn < settings.n; drawn += size) {
       size = Math.min(settings.n - drawn, most, drawn ? 4 * drawn : FIRST_NAMES);
       // A row a name, in the order in which NumPy fills them.
-      yield await this.#names(size, uniforms.next(size * settings.steps), settings);
+      const columns = settings.steps + (this.#drawsLabels(settings) ? 1 : 0);
+      yield await this.#names(size, uniforms.next(size * columns), settings);
     }
   }
 
-  async #names(n, uniforms, settings) {
+  #drawsLabels(settings) {
+    return settings.label === null && Boolean(this.model.labels?.length);
+  }
+
+  /** Labels int64 (n,), and the uniforms without the first of each name, which draws its label. */
+  #drawLabels(n, uniforms, { steps }) {
+    const shares = this.model.label_shares;
+    const rest = new Float32Array(n * steps);
+    const labels = BigInt64Array.from({ length: n }, (_, i) => {
+      const row = uniforms.subarray(i * (steps + 1), (i + 1) * (steps + 1));
+      rest.set(row.subarray(1), i * steps);
+      let total = 0;
+      const cumulative = shares.map((share) => (total += share));
+      return BigInt(cumulative.filter((sum) => sum <= Math.fround(row[0]) * total).length);
+    });
+    return [labels, rest];
+  }
+
+  async #names(n, drawn, settings) {
     const { Tensor } = this.ort;
+    let uniforms = drawn;
+    let labels = new BigInt64Array(n).fill(BigInt(settings.label ?? 0));
+    if (this.#drawsLabels(settings)) [labels, uniforms] = this.#drawLabels(n, drawn, settings);
     const whole = (value) => new Tensor("int64", [value < 2n ** 63n ? value : 2n ** 63n - 1n], []);
     const inputs = {
       uniforms: new Tensor("float32", uniforms, [n, settings.steps]),
@@ -94,6 +116,7 @@ class Sampler {
       top_p: new Tensor("float32", [settings.topP], []),
       min_length: whole(settings.minLength),
     };
+    if (this.model.labels?.length) inputs.label = new Tensor("int64", labels, [n]);
     const { codepoints, log_prob } = await this.session.run(inputs, ["codepoints", "log_prob"]);
     const length = codepoints.dims[1];
     return Array.from(log_prob.data, (logProb, i) => {

@@ -52,6 +52,22 @@ function encode(prefix, model) {
   return Array.from(prefix, (character) => ids.get(character));
 }
 
+/** A prefix in the spelling of the training names, as far as browsers know it. */
+function spelled(text, { normalize = "none", case: letters = "keep" }) {
+  let prefix = normalize === "none" ? text : text.normalize(normalize.toUpperCase());
+  if (letters !== "keep") prefix = prefix.toLowerCase();
+  if (letters === "title") prefix = prefix.replace(/(?<![\p{L}\p{N}\p{M}])\p{L}/gu, (letter) => letter.toUpperCase());
+  return prefix;
+}
+
+/** A label's number; null: of each name by the labels' shares, or there are none. */
+function labelNumber(text, labels = []) {
+  if (text === "") return null;
+  const number = labels.indexOf(text);
+  if (number < 0) throw new SettingError("label", `The model's names have no kind “${text}”.`);
+  return number;
+}
+
 /**
  * Check settings.
  *
@@ -68,7 +84,8 @@ export function check(texts, model) {
     topK: whole(texts, "top_k", "Top-k", 0),
     topP: real(texts, "top_p", "Top-p", (p) => p > 0 && p <= 1, "above 0, and at most 1"),
     minLength: whole(texts, "min_length", "The least length", 0),
-    prefix: encode(texts.prefix, model),
+    prefix: encode(spelled(texts.prefix, model), model),
+    label: labelNumber(texts.label, model.labels),
   };
   const limit = texts.max_length.trim() ? Number(whole(texts, "max_length", "The greatest length", 1, MOST_LENGTH)) : null;
   const most = limit ?? MOST_LENGTH;
