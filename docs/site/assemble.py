@@ -37,9 +37,9 @@ COLUMNS = 92
 """Of a command's help: what the site shows without scrolling."""
 TRY_IT = """# Try it
 
-The model of the shipped list makes these names in your browser. The page below is what `makemore page` writes; it
-can be [opened alone](try:index.html). It needs a web server, as `python -m http.server -d build/site`: browsers
-refuse scripts of files.
+The model of the shipped list makes these names in your browser. The page below is written by `makemore
+page`, and can be [opened alone](try:index.html). It needs a web server, as `python -m http.server -d
+build/site`: browsers refuse scripts of files.
 
 ```{raw} html
 <iframe class="try" src="try/index.html" title="Made-up names" allow="clipboard-write"></iframe>

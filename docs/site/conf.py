@@ -47,6 +47,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!makemore_pl\.).*")]
 
 html_theme = "furo"
 html_title = "makemore_pl"
+html_favicon = str(ROOT / "makemore_pl" / "page" / "static" / "icon.svg")
 html_static_path = ["static"]
 html_css_files = ["style.css"]
 html_copy_source = False

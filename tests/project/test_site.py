@@ -132,7 +132,7 @@ def far_figures(prose: str, printed: str) -> set[str]:
 
 
 def test_the_tour_was_run_as_it_stands() -> None:
-    """Every block has its output, and every figure of the text is in one of them, give or take the processor."""
+    """Every block has its output, and every figure of the text is in one, give or take the processor."""
     text = tour.TOUR.read_text(encoding="utf-8")
     printed = "\n".join(tour.outputs_of(text, tour.stored_outputs()))
     assert "\x1b" not in printed
