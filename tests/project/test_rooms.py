@@ -11,7 +11,7 @@ from helpers import ROOT
 PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
-    ("files", "memory", "vocabulary"),
+    ("files", "memory", "text", "vocabulary"),
     ("wishes",),
     ("runtime",),
     ("data",),
