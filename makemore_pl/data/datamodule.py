@@ -90,10 +90,14 @@ class NamesDataModule(L.LightningDataModule):
         """Training examples: characters of the training split's names, and one end for each."""
         return len(self.corpus.streams["train"])
 
+    labels: tuple[str, ...] = ()
+
+    def windows(self, split: str, places: torch.Tensor) -> Windows:
+        return windows(torch.from_numpy(self.corpus.streams[split]), places, self.block_size)
+
     def examples(self, split: str) -> Windows:
         """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order."""
-        stream = torch.from_numpy(self.corpus.streams[split])
-        contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
+        contexts, targets = self.windows(split, torch.arange(len(self.corpus.streams[split])))
         return contexts.long(), targets.long()
 
     def setup(self, stage: str) -> None:
