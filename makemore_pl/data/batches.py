@@ -10,6 +10,7 @@ size. A *pass* goes over all examples once.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -95,6 +96,17 @@ def windows(stream: Tensor, places: Tensor, block_size: int) -> Windows:
     return contexts, stream[places]
 
 
+def names_of(targets: Tensor) -> Tensor:
+    """The number, from 0, of the name that each of some ids that follow each other belongs to; int64 (n,)."""
+    is_end = (targets == BOUNDARY).long()
+    return is_end.cumsum(0) - is_end
+
+
+def labelled(contexts: Tensor, labels: Tensor) -> Tensor:
+    """A label is one more position of the context: (n, T), (n,) -> (n, 1 + T)."""
+    return torch.cat([labels.unsqueeze(1), contexts], dim=1)
+
+
 def mixed_seed(seed: int, *numbers: int) -> int:
     """A seed of 63 bits for each combination of numbers; neighbouring seeds share none."""
     for number in numbers:
@@ -113,6 +125,9 @@ class BatchLoader:
         stream: ids (N,); contexts are gathered where it lies.
         block_size: T.
         batch_size: contexts per batch over all ranks, about.
+        labels: (names,) in the stream's type: an id for each name's label, which then is one more position,
+            the first, of its contexts; None: there are none.
+        weights: float (names,), how often each name counts; on average over the examples 1. None: once.
         merged: merge equal contexts; without, a batch holds one context for each example.
         device: where the batches are wanted; None: where the stream lies.
         seed: of the shuffling, the same on every rank; None for no shuffling.
@@ -126,6 +141,8 @@ class BatchLoader:
         block_size: int,
         batch_size: int,
         *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
         merged: bool = True,
         device: torch.device | None = None,
         seed: int | None = None,
@@ -134,12 +151,20 @@ class BatchLoader:
     ) -> None:
         self.stream = stream
         self.block_size = block_size
+        self.labels = labels
+        self.weights = weights
         self.merge = merge if merged else unmerged
         self.device = device or stream.device
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.n_stretches = -(-len(stream) // STRETCH)
+        n, n_stretches = len(stream), self.n_stretches
+        self.bounds = [n * stretch // n_stretches for stretch in range(n_stretches + 1)]
+        self.first_names = [0]  # the number of the name in which each stretch begins
+        if labels is not None or weights is not None:
+            for start, end in pairwise(self.bounds[:-1]):
+                self.first_names.append(self.first_names[-1] + int((stream[start:end] == BOUNDARY).sum()))
         self.first_stretch = self._gather(0)  # kept: of most lists it is all
         # The same number for all stretches, which are alike.
         self.batches_of_stretch = -(-len(self.first_stretch) // batch_size)
@@ -165,10 +190,17 @@ class BatchLoader:
 
     def _gather(self, stretch: int) -> Merged:
         """Contexts and targets of one stretch, in the stream's order."""
-        n = len(self.stream)
-        start, end = n * stretch // self.n_stretches, n * (stretch + 1) // self.n_stretches
+        start, end = self.bounds[stretch : stretch + 2]
         places = torch.arange(start, end, device=self.stream.device)
-        return self.merge(*windows(self.stream, places, self.block_size))
+        contexts, targets = windows(self.stream, places, self.block_size)
+        weights = None
+        if self.labels is not None or self.weights is not None:
+            names = names_of(targets) + self.first_names[stretch]
+            if self.labels is not None:
+                contexts = labelled(contexts, self.labels[names])
+            if self.weights is not None:
+                weights = self.weights[names]
+        return self.merge(contexts, targets, weights=weights)
 
     def _shuffled(self, number: int, stretch: int) -> Merged:
         """One stretch in the order of pass `number`."""
