@@ -11,14 +11,14 @@ import random
 import sys
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.data.beside import Block, Gatherer
 from makemore_pl.data.distinct import first_equals
 from makemore_pl.errors import DataError
+from makemore_pl.reading.beside import Block, Gatherer
 from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 MIN_NAMES = 8
@@ -60,44 +60,6 @@ class Corpus:
         """The names of a split, as text."""
         codepoints = self.vocabulary.token_codepoints[self.streams[split]]
         return codepoints.astype("<i4").tobytes().decode("utf-32-le").split("\0")[:-1]
-
-    def with_vocabulary(self, vocabulary: Vocabulary) -> "Corpus":
-        """The same names in the ids of another vocabulary.
-
-        Raises:
-            VocabularyError: a name has a character outside of it.
-        """
-        if vocabulary == self.vocabulary:
-            return self
-        dtype = id_type(len(vocabulary) + len(self.labels))
-        streams: dict[str, Stream] = {
-            split: translate(stream, self.vocabulary, vocabulary).astype(dtype, copy=False)
-            for split, stream in self.streams.items()
-        }
-        label_ids: dict[str, Stream] = {split: ids.astype(dtype) for split, ids in self.label_ids.items()}
-        return replace(self, vocabulary=vocabulary, streams=streams, label_ids=label_ids)
-
-    def with_labels(self, labels: tuple[str, ...]) -> "Corpus":
-        """The same names with the label ids of another set of labels.
-
-        Raises:
-            DataError: a name has a label outside of it, or none.
-        """
-        if labels == self.labels:
-            return self
-        unknown = [label for label in self.labels if label not in labels]
-        if unknown or not self.labels:
-            known = f"labels {', '.join(map(repr, labels[:20]))}" if labels else "no labels"
-            found = f"the label {unknown[0]!r}" if unknown else "none: give data.label_column"
-            raise DataError(f"the model was trained on names with {known}; this list has {found}")
-        number = np.array([labels.index(label) for label in self.labels])
-        dtype = id_type(len(self.vocabulary) + len(labels))
-        return replace(
-            self,
-            labels=labels,
-            streams={split: stream.astype(dtype, copy=False) for split, stream in self.streams.items()},
-            label_ids={split: number[ids].astype(dtype) for split, ids in self.label_ids.items()},
-        )
 
 
 def build_corpus(blocks: Iterable[Block], *, dedupe: bool, seed: int, source: str = "the list") -> Corpus:
@@ -180,17 +142,6 @@ def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
     if vocab_size > 1 << 15:
         raise DataError(f"{vocab_size - 1:,} different characters and labels; at most 32,767 are supported")
     return np.uint8 if vocab_size <= 256 else np.int16
-
-
-def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
-    """A stream in the ids of another vocabulary.
-
-    Raises:
-        VocabularyError: `new` lacks a character of `old`.
-    """
-    new_ids: Stream = np.zeros(len(old), dtype=id_type(len(new)))  # the boundary's stays 0
-    new_ids[1:] = new.encode(old.characters)
-    return new_ids[stream]
 
 
 def name_places(stream: Stream) -> tuple[Places, Places]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from makemore_pl.data.batches import BatchLoader, Windows, labelled, windows
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.lists import find_list
+from makemore_pl.data.recoding import with_ids_of
 from makemore_pl.data.training_loader import TrainingLoader
-from makemore_pl.data.weighting import example_weights, label_shares, name_ends
+from makemore_pl.data.weighting import example_weights, label_ids, label_shares, name_ends
 from makemore_pl.errors import CheckpointError, DataError
 from makemore_pl.reading.rows import Column, Columns
 from makemore_pl.text import Case, Normalize, TextRules
@@ -94,10 +95,7 @@ class NamesDataModule(L.LightningDataModule):
         self.corpus = open_corpus(self.list, dedupe=dedupe, seed=split_seed)
         for said in self.list.news(self.corpus.n_respelled):
             rank_zero_warn(said, stacklevel=2)
-        if labels is not None:
-            self.corpus = self.corpus.with_labels(tuple(labels))
-        if characters:
-            self.corpus = self.corpus.with_vocabulary(Vocabulary(characters))
+        self.corpus = with_ids_of(self.corpus, characters, labels)
         self.weight_power = weight_power
         self.weighted_figures = weighted_figures
         self.epoch_end: Callable[[int], int] | None = None
@@ -140,7 +138,7 @@ class NamesDataModule(L.LightningDataModule):
         """
         stream = torch.from_numpy(self.corpus.streams[split])
         contexts, targets = windows(stream, places, self.block_size)
-        if (labels := self._label_ids(split)) is not None:
+        if (labels := label_ids(self.corpus, split)) is not None:
             ends = torch.from_numpy(name_ends(self.corpus.streams[split]))
             contexts = labelled(contexts, labels[torch.searchsorted(ends, places)])
         return contexts, targets
@@ -225,7 +223,9 @@ class NamesDataModule(L.LightningDataModule):
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         stream = torch.from_numpy(self.corpus.streams[split])
         stream = stream.to(device) if stream.nbytes <= DEVICE_BYTES else stream
-        labels, weights = self._label_ids(split), self._weights(split)
+        labels = label_ids(self.corpus, split)
+        power = self.weight_power if split == "train" else float(self.weighted_figures)
+        weights = example_weights(self.corpus, split, power)
         return BatchLoader(
             stream,
             self.block_size,
@@ -237,14 +237,3 @@ class NamesDataModule(L.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-
-    def _label_ids(self, split: str) -> Tensor | None:
-        """V + the number of each name's label, in the stream's type; None without labels."""
-        ids = self.corpus.label_ids.get(split)
-        return None if ids is None else torch.from_numpy(ids) + self.vocab_size
-
-    def _weights(self, split: str) -> Tensor | None:
-        """How often each name counts, on average over the examples once; None where all count once."""
-        power = self.weight_power if split == "train" else float(self.weighted_figures)
-        weights = example_weights(self.corpus, split, power)
-        return None if weights is None else torch.from_numpy(weights)

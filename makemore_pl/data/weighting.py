@@ -1,13 +1,21 @@
-"""How often the names of a corpus count."""
+"""Labels and weights of a corpus's names, as batches need them."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from makemore_pl.data.corpus import Corpus, Stream
 from makemore_pl.vocabulary import BOUNDARY
 
 
-def example_weights(corpus: Corpus, split: str, power: float) -> NDArray[np.float64] | None:
+def label_ids(corpus: Corpus, split: str) -> Tensor | None:
+    """An id for each name's label, (names,) in the stream's type: V + its number; None without labels."""
+    ids = corpus.label_ids.get(split)
+    return None if ids is None else torch.from_numpy(ids) + len(corpus.vocabulary)
+
+
+def example_weights(corpus: Corpus, split: str, power: float) -> Tensor | None:
     """Weights of a split's names, float64 (names,), such that their examples have 1 on average.
 
     So a loss keeps its size, and with it what learning rate and weight decay mean.
@@ -25,7 +33,7 @@ def example_weights(corpus: Corpus, split: str, power: float) -> NDArray[np.floa
     weights: NDArray[np.float64] = corpus.weights[split] ** power
     lengths = np.diff(name_ends(corpus.streams[split]), prepend=-1)  # with the boundary: examples of a name
     weights *= lengths.sum() / (weights * lengths).sum()
-    return weights
+    return torch.from_numpy(weights)
 
 
 def label_shares(corpus: Corpus, power: float) -> list[float]:

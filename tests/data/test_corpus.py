@@ -14,9 +14,9 @@ from makemore_pl.data.corpus import SPLITS, Corpus, build_corpus, encode_names, 
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.distinct import first_equals
 from makemore_pl.data.lists import NameList, find_list
+from makemore_pl.data.recoding import with_ids_of
 from makemore_pl.errors import DataError, VocabularyError
 from makemore_pl.reading.lines import read_names
-from makemore_pl.vocabulary import Vocabulary
 
 NAMES = st.lists(st.text("abñ美", min_size=1, max_size=20), min_size=1, max_size=40)
 TEXTS = st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore"))
@@ -94,11 +94,11 @@ def test_eight_names_leave_one_to_each_split_and_fewer_are_refused() -> None:
 
 def test_another_vocabulary() -> None:
     corpus = build_corpus([["ab", "ba", "a", "b", "aa", "bb", "aab", "abb"]], dedupe=True, seed=42)
-    other = corpus.with_vocabulary(Vocabulary("abc" + "".join(map(chr, range(0x4E00, 0x4F00)))))
+    other = with_ids_of(corpus, "abc" + "".join(map(chr, range(0x4E00, 0x4F00))), None)
     assert other.streams["train"].dtype == np.int16
     assert other.names("train") == corpus.names("train")
     with pytest.raises(VocabularyError):
-        corpus.with_vocabulary(Vocabulary("a"))
+        with_ids_of(corpus, "a", None)
 
 
 @given(st.one_of(st.binary(max_size=300), LINES.map(b"\n".join)))
