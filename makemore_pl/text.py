@@ -67,8 +67,19 @@ class TextRules:
         """A whole name, without outer spaces, before its case is changed."""
         return self._spelled(text, whole=True).strip()
 
-    def is_spelled(self, text: str) -> bool:
-        """Tell, at once for many names between line ends, that `spelled` would change none but by spaces."""
+    def names(self, texts: list[str]) -> tuple[list[str], int]:
+        """Many names at once, and how many of them are spelled otherwise now, but for spaces and case."""
+        if self._is_spelled("\n".join(texts)):
+            spelled, n_respelled = [text.strip() for text in texts], 0
+        else:
+            spelled = [self.spelled(text) for text in texts]
+            n_respelled = sum(new != old.strip() for new, old in zip(spelled, texts, strict=True))
+        if self.case != "keep":
+            spelled = [self._cased(name, self.case) for name in spelled]
+        return spelled, n_respelled
+
+    def _is_spelled(self, text: str) -> bool:
+        """Tell, at once for many names between line ends, that none changes."""
         return (
             self.normalize == "none"
             or text.isascii()
@@ -76,7 +87,7 @@ class TextRules:
         )
 
     def _spelled(self, text: str, whole: bool) -> str:
-        if self.is_spelled(text):
+        if self._is_spelled(text):
             return text
         text = _MARKS.sub("", self._form(text))
         text = _JOINERS.sub(lambda run: run[0] if _is_needed(run, whole) else "", text)
@@ -90,6 +101,10 @@ class TextRules:
 
     def _form(self, text: str) -> str:
         return text if self.normalize == "none" else unicodedata.normalize(_FORMS[self.normalize], text)
+
+
+NFC = TextRules()
+"""The rules unless others are chosen."""
 
 
 def _is_needed(run: re.Match[str], whole: bool) -> bool:

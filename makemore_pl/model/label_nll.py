@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from makemore_pl.data.batches import Batch
+from makemore_pl.data.batch import Batch
 
 
 class LabelNLL(Metric):

@@ -13,7 +13,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from makemore_pl.data.batches import Batch, mixed_seed
+from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import mixed_seed
 from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import RequestError
 from makemore_pl.model.label_nll import LabelNLL

@@ -14,6 +14,7 @@ FLOORS = (
     ("files", "memory", "text", "vocabulary"),
     ("wishes",),
     ("runtime",),
+    ("reading",),
     ("data",),
     ("model",),
     ("graph",),
