@@ -221,7 +221,7 @@ class FitCLI(MakemoreCLI):
         print(f"run:    {self.run_folder}")
         evaluated = "" if dev is None else f"{dev:.4f} dev, "
         print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test (nats per character)", flush=True)
-        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.model.labels]
+        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.datamodule.labels]
         if by_label:
             shown = [f"{label} {nll:.4f}" for label, nll in by_label if nll is not None]
             print(f"labels: {', '.join(shown)} (test)", flush=True)
