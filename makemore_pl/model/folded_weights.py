@@ -116,7 +116,9 @@ class FoldedWeights:
         """
         v, t, rows = self.vocab_size, self.block_size, self.n_contexts
         if rows * v > TABLE_LIMIT:
-            labels, times = (f", {self.n_labels} labels", f"{self.n_labels} * ") if self.n_labels else ("", "")
+            labels, times = (
+                (f", {self.n_labels} labels", f"{self.n_labels} * ") if self.n_labels else ("", "")
+            )
             raise FormError(
                 f"form table: {v} characters and a context of {t}{labels} make {times}{v}^{t} * {v} = "
                 f"{rows * v:,} logits, "
@@ -133,8 +135,8 @@ class FoldedWeights:
         """First Linear after the embedding as look-ups, added up over the positions, and with the bias.
 
         Returns:
-            tables, P of float64 (ids of the position, H), and bias (H,). Without a hidden layer that Linear is
-            the output: H = V.
+            tables, P of float64 (ids of the position, H), and bias (H,). Without a hidden layer that Linear
+            is the output: H = V.
         """
         weight, bias = self.linears[0]
         per_position = weight.reshape(len(weight), len(self.space.sizes), -1)  # (H, P*C) -> (H, P, C)
