@@ -223,6 +223,10 @@ class FitCLI(MakemoreCLI):
         evaluated = "" if dev is None else f"{dev:.4f} dev, "
         unit = unit_of_figures(self.datamodule.corpus, self.datamodule.weighted_figures)
         print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test ({unit})", flush=True)
+        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.model.labels]
+        if by_label:
+            shown = [f"{label} {nll:.4f}" for label, nll in by_label if nll is not None]
+            print(f"labels: {', '.join(shown)} (test)", flush=True)
         export: ExportOptions = self.config_init["fit"]["export"]
         if export.enabled:
             exported = export_checkpoint(best, form=export.form)

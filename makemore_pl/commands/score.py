@@ -9,6 +9,7 @@ from makemore_pl.parsing.runtime_parser import RuntimeParser
 from makemore_pl.runtime.scorer import Score, Scorer
 
 COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
+OF_LABELS = ("label", "label_probability")
 
 
 def run(command: str, args: list[str]) -> int:
@@ -21,18 +22,21 @@ def run(command: str, args: list[str]) -> int:
     file_help = "names, one per line; - for standard input (default: -)"
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help=file_help)
     parser.add_argument("--sort", action="store_true", help="strangest first; without it, in the order read")
+    label_help = "of the names; if left out, the likeliest label of each is told, and how likely it is"
+    parser.add_argument("--label", metavar="LABEL", help=label_help)
     options = parser.parse_args(args)
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
         model, file = None, model  # `makemore score names.txt`: one argument only, which is the names
-    scorer = Scorer(model)
+    scorer = Scorer(model, label=options.label)
+    columns = COLUMNS + OF_LABELS if scorer.info.labels else COLUMNS
     scores: Iterable[Score] = scorer.stream(read_stdin() if file == "-" else read_names(Path(file)))
     if options.sort:
         scores = sorted(scores, key=lambda s: -math.inf if s.per_character is None else s.per_character)
     if options.format == "text":
         _print_table(scores)
     else:
-        write_rows(options.format, COLUMNS, ([getattr(s, column) for column in COLUMNS] for s in scores))
+        write_rows(options.format, columns, ([getattr(s, column) for column in columns] for s in scores))
     return 0
 
 
@@ -42,4 +46,5 @@ def _print_table(scores: Iterable[Score]) -> None:
         if s.log_prob is None:
             print(f"{'-':>10} {'-':>10} {'-':>10}  {s.name}  (unknown: {s.unknown})")
         else:
-            print(f"{s.log_prob:10.4f} {s.per_character:10.4f} {s.perplexity:10.3f}  {s.name}")
+            guess = "" if s.label_probability is None else f"  {s.label} {s.label_probability:.3f}"
+            print(f"{s.log_prob:10.4f} {s.per_character:10.4f} {s.perplexity:10.3f}  {s.name}{guess}")

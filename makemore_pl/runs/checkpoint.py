@@ -18,7 +18,8 @@ from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.run_folder import BEST, LAST
-from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_vocabulary
+from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_labels, is_shares, is_vocabulary
+from makemore_pl.text import CASE, NORMALIZE
 
 _STORED = {
     "global_step": int,
@@ -49,6 +50,11 @@ class Checkpoint:
     data: dict[str, Any]
     global_step: int
     weights: Mapping[str, Tensor]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names' labels, by number; none where they have no labels."""
+        return list(self.data.get("labels", ()))
 
     def load_model(self) -> BatchNormMLP:
         """Build the trained network: float32, on the CPU, in eval mode.
@@ -164,6 +170,7 @@ def _expect_sound_data(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError where arguments or state of the data cannot be used or do not fit the model."""
     types = get_type_hints(NamesDataModule.__init__)
     arguments, data, model = checkpoint.data_arguments, checkpoint.data, checkpoint.model_arguments
+    labels, shares = data.get("labels", []), data.get("label_shares", [])
     # By name, whether it can be used; the arguments first, since the rest compares them.
     is_sound = {str(name): is_of_type(value, types.get(name, ())) for name, value in arguments.items()}
     is_sound |= {
@@ -173,6 +180,10 @@ def _expect_sound_data(checkpoint: Checkpoint) -> None:
         "longest_name": is_count(data.get("longest_name")) and data["longest_name"] <= MAX_LENGTH,
         "list_name": isinstance(data.get("list_name"), str),
         "list_sha256": isinstance(data.get("list_sha256"), str),
+        "labels": is_labels(labels) and labels == list(model.get("labels", ())),
+        "label_shares": is_labels(labels) and is_shares(shares) and len(shares) == len(labels),
+        "normalize": data.get("normalize", "none") in NORMALIZE,
+        "case": data.get("case", "keep") in CASE,
     }
     for name, sound in is_sound.items():
         if not sound:

@@ -86,8 +86,11 @@ class Sampler:
     def sample(self, request: Request) -> list[str]:
         """Draw `n` names. Same options and seed, same names. The options are explained in `Request`.
 
+        Texts are first brought into the spelling of the training names: `info.text_rules`.
+
         Raises:
-            RequestError: an option out of its range, or a wish that no name fulfils.
+            RequestError: an option out of its range, a label that the model does not have, or a wish that no
+                name fulfils.
             VocabularyError: a text to be contained has a character that the model does not know.
             TooFewNamesError: `unique`, or a wish for which names are rejected, let too few through; it holds
                 those found.
@@ -154,7 +157,7 @@ class Sampler:
         """
         from makemore_pl.wishes.id_uniforms import IdUniforms, uniforms_of_attempt
 
-        wish, ids = request.wish(), list(request.ids)
+        wish, ids = request.wish().spelled(self.info.text_rules), list(request.ids)
         names: list[str] = []
         try:
             conditional = self._conditional(wish)
@@ -179,12 +182,14 @@ class Sampler:
         """The distribution of names given a wish. The latest one is kept."""
         from makemore_pl.runtime.exact import conditional
 
+        wish = wish.spelled(self.info.text_rules)
         latest = self._latest
         if latest is None or latest[0] != wish:
             latest = self._latest = wish, conditional(self._model, wish)
         return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:
+        request = request.spelled(self.info.text_rules)
         way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
         return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
 
@@ -205,4 +210,4 @@ class Sampler:
         n_names = conditional.n_names() if request.unique else None
         if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
-        return ways.exact(conditional, self._codepoints)
+        return ways.exact(conditional, self._codepoints, wish.label)
