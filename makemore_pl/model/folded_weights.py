@@ -116,7 +116,9 @@ class FoldedWeights:
         """
         v, t, rows = self.vocab_size, self.block_size, self.n_contexts
         if rows * v > TABLE_LIMIT:
-            labels, times = (f", {self.n_labels} labels", f"{self.n_labels} * ") if self.n_labels else ("", "")
+            labels, times = (
+                (f", {self.n_labels} labels", f"{self.n_labels} * ") if self.n_labels else ("", "")
+            )
             raise FormError(
                 f"form table: {v} characters and a context of {t}{labels} make {times}{v}^{t} * {v} = "
                 f"{rows * v:,} logits, "

@@ -47,7 +47,8 @@ class NextCharacterModel:
         self._vocab_size = len(info.vocabulary)
         context: Signature = {"context": ("tensor(int64)", [None, info.block_size])}
         file.expect_signature(
-            context | LABEL if info.labels else context, {"logits": ("tensor(float)", [None, self._vocab_size])}
+            context | LABEL if info.labels else context,
+            {"logits": ("tensor(float)", [None, self._vocab_size])},
         )
         self.info = info
         self._file = file
@@ -129,9 +130,7 @@ class GraphSampler:
         label_ids: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         """Draw names in one call, with all outputs: ids int64 (n, length), code points, log_prob."""
-        tokens, codepoints, log_prob = self._run(
-            list(SAMPLER_OUTPUTS), uniforms, prefix, decoding, label_ids
-        )
+        tokens, codepoints, log_prob = self._run(list(SAMPLER_OUTPUTS), uniforms, prefix, decoding, label_ids)
         _expect_names((codepoints, log_prob), len(uniforms), self._file.path)
         if tokens.shape != codepoints.shape:
             raise ModelFileError(f"{self._file.path}: damaged (it gives other than {len(uniforms):,} names)")

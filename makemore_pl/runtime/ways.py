@@ -120,7 +120,9 @@ def plain(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
     return replace(
         way,
         steps=steps + 1,
-        generate=lambda uniforms: draw(np.ascontiguousarray(uniforms[:, 1:]), label_ids=v + numbers(uniforms)),
+        generate=lambda uniforms: draw(
+            np.ascontiguousarray(uniforms[:, 1:]), label_ids=v + numbers(uniforms)
+        ),
         labels=lambda uniforms: [info.labels[number] for number in numbers(uniforms)],
     )
 

@@ -99,7 +99,15 @@ DECODINGS = [
     Decoding(top_p=0.8, min_length=3),
 ]
 MANY = loops.FEW + 1
-REQUESTS = [(0, [4]), (1, []), (7, [3, 1, 2, 7, 5]), (loops.FEW, []), (MANY, [0, 5]), (MANY, [4]), (1_200, [])]
+REQUESTS = [
+    (0, [4]),
+    (1, []),
+    (7, [3, 1, 2, 7, 5]),
+    (loops.FEW, []),
+    (MANY, [0, 5]),
+    (MANY, [4]),
+    (1_200, []),
+]
 
 
 @pytest.mark.parametrize(("n", "prefix"), REQUESTS, ids=str)

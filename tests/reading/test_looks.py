@@ -14,7 +14,7 @@ SSA = [f"{name},{sex},{n}" for sex in "FM" for n, name in enumerate(["Mary", "An
         (["name,sex,count", *SSA], "table of 3 columns"),
         (
             [f"{n}\t{name}" for n, name in enumerate("abcdefghij")],
-            "--data.name_column 2 --data.weight_column 1$",
+            "name_column 2 --data.weight_column 1$",
         ),
         ([f'"{name}";' for name in "abcdefghij"], "table of 2 columns"),
         ([f"{name} {n}" for n, name in enumerate("abcdefghij")], "end with numbers"),
