@@ -35,7 +35,7 @@ SMOOTHING = 0.5
 def trained(data: NamesDataModule, seed: int, steps: int) -> tuple[LitBatchNormMLP, float]:
     """The network at the end of a run of the default recipe, and the seconds that it took."""
     L.seed_everything(seed, verbose=False)
-    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, labels=data.labels)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, n_labels=data.n_labels)
     trainer = L.Trainer(
         max_steps=steps,
         accelerator="cpu",

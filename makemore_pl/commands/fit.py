@@ -223,7 +223,7 @@ class FitCLI(MakemoreCLI):
         evaluated = "" if dev is None else f"{dev:.4f} dev, "
         unit = unit_of_figures(self.datamodule.corpus, self.datamodule.weighted_figures)
         print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test ({unit})", flush=True)
-        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.model.labels]
+        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.datamodule.labels]
         if by_label:
             shown = [f"{label} {nll:.4f}" for label, nll in by_label if nll is not None]
             print(f"labels: {', '.join(shown)} (test)", flush=True)

@@ -23,7 +23,7 @@ from makemore_pl.proof.proof import prove
 from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runtime.metadata import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
-from makemore_pl.runtime.session import MAX_FILE_BYTES
+from makemore_pl.session import MAX_FILE_BYTES
 
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""

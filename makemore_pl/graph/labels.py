@@ -27,12 +27,12 @@ class NameLabels:
 
     @classmethod
     def of(cls, g: GraphBuilder, weights: FoldedWeights, label: Value, n: Value) -> "NameLabels":
-        """From the graph's input, int64 (n,): a run fails on a number that is no label's, and on other than n."""
+        """From the graph's input, int64 (n,): a run fails on other than n, and on one that is no label's."""
         ids = add_label_ids(g, weights, g.Reshape(label, n, allowzero=1))
         return cls(weights, g.Unsqueeze(g.Concat(ids, np.array([weights.vocab_size]), axis=0), ROWS))
 
     def start(self, g: GraphBuilder, characters: Value) -> tuple[Value, Value]:
-        """Put the labels before the last characters, int64 (1, T): contexts (n + 1, P); their numbers (n + 1,)."""
+        """Put the labels before the characters, int64 (1, T): contexts (n + 1, P); their numbers (n + 1,)."""
         shape = g.Concat(g.Shape(self.ids, start=0, end=1), ROWS, axis=0)
         context = g.Concat(self.ids, g.Expand(characters, shape), axis=1)
         # Numbers are for tables alone; in a large network they would overflow.

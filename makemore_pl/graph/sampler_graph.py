@@ -33,7 +33,7 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     """Write the sampler as a file.
 
     Inputs: `uniforms` float32 (n, steps) in [0, 1); `prefix` int64 (p,); `temperature` float32 ();
-    `top_k` int64 (); `top_p` float32 (); `min_length` int64 (); with labels, `label` int64 (n,), from 0 to L-1.
+    `top_k` int64 (); `top_p` float32 (); `min_length` int64 (); with labels, `label` int64 (n,), 0 to L-1.
     Outputs: `tokens` int64 (n, length), `codepoints` int32 (n, length), both 0 after the end;
     `log_prob` float32 (n,), nats. All as `runtime.decoding.sample_stepwise` gives them.
     A run fails on an id in `prefix` that is not in the vocabulary, and on a label that is none.

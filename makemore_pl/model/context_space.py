@@ -1,7 +1,7 @@
 """The contexts that a network reads: the last T characters and, in a list with labels, a label before them.
 
-A label is one more position of the context, with a vocabulary and an embedding of its own. Its ids follow those
-of the characters: label number l has id V + l, and stands in column 0. Nothing else changes.
+A label is one more position of the context, with a vocabulary and an embedding of its own. Its ids follow
+those of the characters: label number l has id V + l, and stands in column 0. Nothing else changes.
 """
 
 import math

@@ -135,8 +135,8 @@ class FoldedWeights:
         """First Linear after the embedding as look-ups, added up over the positions, and with the bias.
 
         Returns:
-            tables, P of float64 (ids of the position, H), and bias (H,). Without a hidden layer that Linear is
-            the output: H = V.
+            tables, P of float64 (ids of the position, H), and bias (H,). Without a hidden layer that Linear
+            is the output: H = V.
         """
         weight, bias = self.linears[0]
         per_position = weight.reshape(len(weight), len(self.space.sizes), -1)  # (H, P*C) -> (H, P, C)

@@ -4,7 +4,6 @@ Notation: B batch size, V vocabulary size.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -40,7 +39,6 @@ class LitBatchNormMLP(L.LightningModule):
         beta2: share that AdamW keeps, in each step, of its mean of squared gradients. PyTorch's 0.999 would
             average over a whole run of some hundred steps; in one of thousands it is right.
         label_smoothing: share of the target spread evenly over all characters, in training only.
-        labels: texts of the names' labels; on the command line they come from the data.
         network: the other arguments of `BatchNormMLP`.
 
     Attributes:
@@ -60,7 +58,6 @@ class LitBatchNormMLP(L.LightningModule):
         weight_decay: float | None = None,
         beta2: float = 0.95,
         label_smoothing: float = 0.0,
-        labels: Sequence[str] = (),
         **network: Any,
     ) -> None:
         super().__init__()
@@ -84,15 +81,14 @@ class LitBatchNormMLP(L.LightningModule):
         self.label_smoothing = label_smoothing
         self.total_steps: int | None = None
         self.noise_seed = torch.initial_seed()
-        self.labels = labels
-        self.net = BatchNormMLP(vocab_size, block_size, n_labels=len(labels), **network)
+        self.net = BatchNormMLP(vocab_size, block_size, **network)
         # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
         # it would be left out, and the mean of the rest look like a result.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")
         for metric in (self.val_nll, self.test_nll):
             metric.set_dtype(torch.float64)
-        self.val_label_nll, self.test_label_nll = (LabelNLL(len(labels), vocab_size) for _ in range(2))
+        self.val_label_nll, self.test_label_nll = (LabelNLL(self.net.n_labels, vocab_size) for _ in range(2))
 
     def forward(self, context: Tensor) -> Tensor:
         """context int64 (B, P) -> logits (B, V), see `BatchNormMLP`."""
@@ -200,7 +196,7 @@ class LitBatchNormMLP(L.LightningModule):
         n_examples = batch.weights.double().sum()
         log_probs = self.net(batch.contexts).double().log_softmax(dim=1)  # (B, V)
         mean = batch.nll(log_probs) / n_examples
-        if self.labels:
+        if self.net.n_labels:
             label_nll.update(batch, log_probs)
         try:
             nll.update(mean, n_examples)
@@ -216,8 +212,9 @@ class LitBatchNormMLP(L.LightningModule):
         self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
         self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
         self.log(f"{stage}/bits_per_char", nll / math.log(2), sync_dist=True)
-        if self.labels:
-            for label, nll in zip(self.labels, label_nll.compute(), strict=True):
+        if self.net.n_labels:
+            texts = getattr(getattr(self.trainer, "datamodule", None), "labels", range(self.net.n_labels))
+            for label, nll in zip(texts, label_nll.compute(), strict=True):
                 if not nll.isnan():  # else the split has no name of that label
                     self.log(f"{stage}/nll/{label}", nll, sync_dist=True)
             label_nll.reset()

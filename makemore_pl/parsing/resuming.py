@@ -11,7 +11,7 @@ from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runs.run_folder import last_checkpoint, resolve_checkpoint
 from makemore_pl.runtime.metadata import RUNS_DIR
 
-LINKED = ("vocab_size", "block_size", "n_examples", "labels")
+LINKED = ("vocab_size", "block_size", "n_examples", "n_labels")
 """Arguments of the model that come from the data."""
 CHANGEABLE = ("path", "characters", "labels", "eval_batch_size", "weighted_figures")
 """Arguments of the data that may change. The list itself may not: it is compared by its SHA-256."""

@@ -8,8 +8,8 @@ from types import UnionType
 from typing import Any, NoReturn, get_args
 
 from makemore_pl.errors import RequestError
+from makemore_pl.options import REQUIRED
 from makemore_pl.parsing.names_io import read_names
-from makemore_pl.runtime.options import REQUIRED
 
 
 class RuntimeParser(argparse.ArgumentParser):
@@ -29,7 +29,7 @@ class RuntimeParser(argparse.ArgumentParser):
         self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
 
     def add_options(self, *options: type[Any]) -> None:
-        """Add an option for each field of options dataclasses, see runtime/options.py."""
+        """Add an option for each field of options dataclasses, see options.py."""
         by_name = {f.name: f for kind in options for f in fields(kind)}
         for f in sorted(by_name.values(), key=lambda f: bool(f.kw_only)):  # those without keyword come first
             flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"

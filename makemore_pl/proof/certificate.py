@@ -2,8 +2,9 @@
 
 Before the first tanh the network is a sum with one term for each position of the context, of which a label is
 one. So the largest deviation there, over all contexts, is the sum of each position's largest: found in V * T
-look-ups, and one for each label. From there it is carried on: tanh has slope at most 1 and values of at most 1, and a Linear spreads deviations by
-the absolute values of its weights, or by its largest singular value, whichever gives less.
+look-ups, and one for each label. From there it is carried on: tanh has slope at most 1 and values of at most
+1, and a Linear spreads deviations by the absolute values of its weights, or by its largest singular value,
+whichever gives less.
 
 Two deviations are bounded: that of the stored weights, as real numbers, from the folded model's; and that of
 float32 arithmetic from real arithmetic, for any order of summation (Higham, Accuracy and Stability of

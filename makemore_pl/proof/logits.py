@@ -1,7 +1,7 @@
 """Comparing logits, with all tolerances of the project.
 
-Everything is a function from contexts int64 (n, P) to logits (n, V), P being T or, with a label, T + 1; the trained model in eval mode and
-float64 is the reference.
+Everything is a function from contexts int64 (n, P) to logits (n, V), P being T or, with a label, T + 1; the
+trained model in eval mode and float64 is the reference.
 """
 
 import math

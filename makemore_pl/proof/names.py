@@ -8,6 +8,7 @@ file's character. Everything else must be equal.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 
 Ids = NDArray[np.int64]
 Generate = Callable[..., tuple[Ids, NDArray[np.int32], NDArray[np.float32]]]
-"""uniforms (n, steps), prefix (p,), decoding, with labels their ids (n,) -> tokens and code points (n, length),
-log_prob (n,)."""
+"""uniforms (n, steps), prefix (p,), decoding, with labels their ids (n,) -> tokens and code points
+(n, length), log_prob (n,)."""
 
 NAMES_PER_BORDERLINE = 1_000
 """One name in so many may have a borderline draw: seen are 0 to 2 in 10,000; a wrong sampler has hundreds."""
@@ -75,7 +76,7 @@ def compare_names(
     for number, trial in enumerate(trials):
         uniforms = trial.uniforms()
         labels = trial.label_ids()
-        asked = (trial.prefix, trial.decoding, *([] if labels is None else [labels]))
+        asked: tuple[Any, ...] = (trial.prefix, trial.decoding, *([] if labels is None else [labels]))
         due = sample_stepwise(logits, block_size, uniforms, *asked)
         for i, generate in enumerate(samplers):
             if i > 0 and number % OTHERS_EVERY:

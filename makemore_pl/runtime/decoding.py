@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from makemore_pl.runtime.options import check_limits, option
+from makemore_pl.options import check_limits, option
 from makemore_pl.vocabulary import BOUNDARY
 
 NextLogits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.metadata import ModelInfo
-from makemore_pl.runtime.session import OnnxFile, Signature
+from makemore_pl.session import OnnxFile, Signature
 
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
@@ -56,7 +56,7 @@ class NextCharacterModel:
         self.entries_per_name = self._vocab_size + info.block_size  # of NumPy's matrices, for each name
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
-        """context int64 (n, P) -> logits float32 (n, V). P is T, or with the label's id in column 0, T + 1."""
+        """context int64 (n, P) -> logits float32 (n, V). P is T, or T + 1 with a label's id in column 0."""
         inputs = {"context": context}
         if self.info.labels:
             inputs = {"label": context[:, 0] - self._vocab_size, "context": context[:, 1:]}

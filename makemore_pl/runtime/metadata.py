@@ -80,7 +80,8 @@ class ModelInfo:
             raise RequestError(f"label: the model's names have no labels, so not {label!r:.60} either")
         from difflib import get_close_matches  # for errors alone
 
-        meant = [f"; did you mean {match!r}?" for match in get_close_matches(label, self.labels, 1)]
+        folded = {known.casefold(): known for known in self.labels}
+        meant = [f"; did you mean {folded[m]!r}?" for m in get_close_matches(label.casefold(), folded, 1)]
         shown = ", ".join(self.labels[:MOST_LABELS_SHOWN])
         more = f" and {len(self.labels) - MOST_LABELS_SHOWN} more" * (len(self.labels) > MOST_LABELS_SHOWN)
         raise RequestError(f"label: {label!r:.60} is none of {shown}{more}{''.join(meant)}")

@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from makemore_pl.errors import RequestError
+from makemore_pl.options import REQUIRED, option
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.metadata import MAX_LENGTH
-from makemore_pl.runtime.options import REQUIRED, option
 from makemore_pl.text import TextRules
 from makemore_pl.vocabulary import Vocabulary
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.memory import require_memory
+from makemore_pl.options import takes
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
-from makemore_pl.runtime.options import takes
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
     ("files", "memory", "text", "vocabulary"),
+    ("options", "session"),
     ("wishes",),
     ("runtime",),
     ("reading",),

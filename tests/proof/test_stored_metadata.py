@@ -50,9 +50,9 @@ def test_every_value_is_compared(key: str) -> None:
     other = by_key.get(key) or ([0.5, 0.5] if key == "label_shares" else {str: "ab", int: 4}[type(value)])
     with pytest.raises(VerificationError, match=f"of another model .{key} is"):
         expect_same_info(stored(LABELLED, **{key: other}), LABELLED, "mlp")
-    with pytest.raises(VerificationError, match="of another model .labels is"):
+    with pytest.raises(VerificationError, match=r"of another model .labels is"):
         expect_same_info(stored(LABELLED), INFO, "mlp")
-    with pytest.raises(VerificationError, match="of another model .labels is"):
+    with pytest.raises(VerificationError, match=r"of another model .labels is"):
         expect_same_info(stored(INFO), LABELLED, "mlp")
 
 
