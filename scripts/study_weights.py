@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--weight", default="count", help="title of the counts' column")
     parser.add_argument("--powers", type=float, nargs="+", default=POWERS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--split_seed", type=int, default=42, help="which names are in dev")
     parser.add_argument("--steps", type=int, default=STEPS)
     args = parser.parse_args()
     torch.set_num_threads(1)  # with which these networks train fastest
@@ -81,7 +82,12 @@ def main() -> None:
     runs = []
     for power in args.powers:
         data = NamesDataModule(
-            args.table, name_column=args.name, weight_column=args.weight, weight_power=power, case="lower"
+            args.table,
+            name_column=args.name,
+            weight_column=args.weight,
+            weight_power=power,
+            case="lower",
+            split_seed=args.split_seed,
         )
         runs.append([figures(data, trained(data, seed, args.steps)) for seed in args.seeds])
     print("| power | each name once | as often as it counts | a step costs the one, and gives the other |")

@@ -72,7 +72,7 @@ class NamesDataModule(L.LightningDataModule):
         name_column: Column = None,
         weight_column: Column = None,
         label_column: Column = None,
-        weight_power: float = 0.5,
+        weight_power: float = 0.3,
         weighted_figures: bool = False,
         normalize: Normalize = "nfc",
         case: Case = "keep",

@@ -46,6 +46,13 @@ def label_shares(corpus: Corpus, power: float) -> list[float]:
     return shares
 
 
+def unit_of_figures(corpus: Corpus, weighted: bool) -> str:
+    """What an NLL is measured in, with what counts once in it where names have weights."""
+    if not corpus.weights:
+        return "nats per character"
+    return f"nats per character, {'names counted by weight' if weighted else 'each name counted once'}"
+
+
 def name_ends(stream: Stream) -> NDArray[np.int64]:
     """The place of each name's boundary, int64 (names,)."""
     return np.flatnonzero(stream == BOUNDARY)

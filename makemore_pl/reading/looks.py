@@ -12,6 +12,8 @@ FEWEST = 8
 """Fewer names show no pattern."""
 MOST = 0.9
 """Share of the names that must show one."""
+MOST_CLASSES = 0.25
+"""Different values, as a share of the rows, in a column that seems to hold classes."""
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*")
 
 
@@ -37,11 +39,11 @@ def _looks_like_table(names: Sequence[str]) -> str | None:
     [(n_columns, n_alike)] = Counter(map(len, rows)).most_common(1)
     if n_columns > 1 and n_alike >= MOST * len(rows):
         columns = list(zip(*(row for row in rows if len(row) == n_columns), strict=True))
-        numeric = [_are_numbers(column) for column in columns]
-        name = numeric.index(False) + 1 if False in numeric else 1
-        options = f"--data.name_column {name}"
-        if True in numeric:
-            options += f" --data.weight_column {numeric.index(True) + 1}"
+        numeric = [i for i, column in enumerate(columns, start=1) if _are_numbers(column)]
+        others = [i for i in range(1, n_columns + 1) if i not in numeric] or [1]
+        classes = [i for i in others[1:] if len(set(columns[i - 1])) <= MOST_CLASSES * len(rows)]
+        meant = {"name": others, "weight": numeric, "label": classes}
+        options = " ".join(f"--data.{kind}_column {found[0]}" for kind, found in meant.items() if found)
         return (
             f"it looks like a table of {n_columns} columns, each line of which is taken for a name; "
             f"to read it as one: {options}"

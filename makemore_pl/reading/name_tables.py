@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -66,14 +67,17 @@ def _csv_records(file: Path, columns: Columns) -> Iterator[Record]:
                 name, weight, label = (None if place is None else cells[place] for place in places)
                 yield line, name, weight, label
         except csv.Error as error:
-            raise DataError(f"{source}, line {reader.line_num}: {error}") from error
+            reason = str(error).partition(" - ")[0]  # without advice to programmers
+            raise DataError(f"{source}, line {reader.line_num}: {reason}") from error
 
 
 def separator_of(lines: Sequence[str]) -> str:
     """The character that divides the most of some lines into the same number of cells, more than one."""
 
     def alike(separator: str) -> int:
-        sizes = Counter(len(cells) for cells in csv.reader(lines, delimiter=separator) if len(cells) > 1)
+        sizes = Counter[int]()
+        with suppress(csv.Error):  # of which reading the whole names the line
+            sizes.update(len(cells) for cells in csv.reader(lines, delimiter=separator) if len(cells) > 1)
         return max(sizes.values(), default=0)
 
     return max(SEPARATORS, key=alike)  # the first of equals

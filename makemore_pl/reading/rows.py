@@ -127,7 +127,7 @@ def rows_of(
                 raise DataError(f"{source}, {unit} {number}: {error}") from None
         return found
 
-    as_label = functools.cache(lambda value: rules.spelled(label_of(value)))  # few of them, many times
+    as_label = functools.cache(lambda value: label_of(value, rules))  # few of them, many times
     found = False
     records = iter(records)
     while chunk := list(islice(records, ROWS)):
@@ -159,17 +159,17 @@ def name_of(value: object) -> str:
     return name
 
 
-def label_of(value: object) -> str:
-    """A label without outer spaces.
+def label_of(value: object, rules: TextRules) -> str:
+    """A label, normalised but for its case.
 
     Raises:
         ValueError: it is empty, or no line of text.
     """
-    label = _text(value).strip()
+    label = rules.spelled(_text(value))
     if not label:
         raise ValueError("the label is empty")
     if reason := fault(label):
-        raise ValueError(f"the label is no name: {reason}")
+        raise ValueError(f"the label: {reason}")
     return label
 
 
