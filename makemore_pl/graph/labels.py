@@ -9,7 +9,7 @@ import numpy as np
 
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import ROWS
-from makemore_pl.graph.forms import add_label_ids, add_row
+from makemore_pl.graph.forms import add_label_ids
 from makemore_pl.model.folded_weights import FoldedWeights
 
 
@@ -35,8 +35,13 @@ class NameLabels:
         """Put the labels before the characters, int64 (1, T): contexts (n + 1, P); their numbers (n + 1,)."""
         shape = g.Concat(g.Shape(self.ids, start=0, end=1), ROWS, axis=0)
         context = g.Concat(self.ids, g.Expand(characters, shape), axis=1)
-        # Numbers are for tables alone; in a large network they would overflow.
-        return context, add_row(g, self.weights, context) if self.weights.is_enumerable else self.ids
+        if not self.weights.is_enumerable:  # numbers are for tables alone; here they would overflow
+            return context, self.ids
+        # Not `add_row` of them all: a sum for each of many names takes as long as some characters of theirs.
+        of_label, *of_characters = self.weights.space.factors
+        number = g.ReduceSum(g.Mul(characters, np.array(of_characters)), ROWS, keepdims=1)  # (1, 1)
+        labels = g.Mul(g.Sub(self.ids, np.int64(self.weights.vocab_size)), of_label)
+        return context, g.Squeeze(g.Add(labels, number), ROWS)
 
     def before_each(self, g: GraphBuilder, contexts: Value, following: Value) -> tuple[Value, Value]:
         """Each of the L labels before each of some contexts.
