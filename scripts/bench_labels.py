@@ -2,9 +2,9 @@
 
     python scripts/bench_labels.py [--rounds 9]
 
-The shipped list, each name labelled by whether its length is odd, against the list itself: one in turn with the
-other, in one process, and the ratio of the medians. The networks are of the default size, the steps and names
-as many on both sides. A batch is as many contexts, and a request as many names.
+The shipped list, each name labelled by whether its length is odd, against the list itself: one in turn with
+the other, in one process, and the ratio of the medians. The networks are of the default size, with as many
+steps and names on both sides; the names may be of other lengths.
 """
 
 import argparse
