@@ -1,4 +1,4 @@
-"""The command line of `sample`, `score` and `info`: argparse, which starts faster than what `fit` uses."""
+"""The command line of the runtime half: argparse, which starts faster than what `fit` uses."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -13,20 +13,21 @@ from makemore_pl.parsing.names_io import read_names
 
 
 class RuntimeParser(argparse.ArgumentParser):
-    """A parser with the argument MODEL and the option --format.
+    """A parser with the argument MODEL and, for a command that prints, the option --format.
 
     Args:
         command: the command's name.
         description: one sentence for its help.
-        formats: forms of the output, the default first.
+        formats: forms of the output, the default first; none for a command that writes files.
     """
 
-    def __init__(self, command: str, description: str, formats: Sequence[str]) -> None:
+    def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:
         super().__init__(prog=f"makemore {command}", description=description, allow_abbrev=False)
         model_help = "ONNX file or an export's folder; the newest under checkpoints/ if left out"
         self.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=model_help)
-        format_help = "form of the output (default: %(default)s)"
-        self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
+        if formats:
+            format_help = f"form of the output (default: {formats[0]})"
+            self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
 
     def add_options(self, *options: type[Any]) -> None:
         """Add an option for each field of options dataclasses, see options.py."""

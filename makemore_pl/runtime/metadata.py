@@ -23,6 +23,8 @@ MAX_LENGTH = 10_000
 MODEL_FILE = "model.onnx"
 SAMPLER_FILE = "sampler.onnx"
 REPORT_FILE = "verification.json"
+INFO_FILE = "model.json"
+"""The metadata of `sampler.onnx` once more: onnxruntime-web cannot read them from there."""
 RUNS_DIR = Path("checkpoints")
 
 OPTIONAL: dict[str, Any] = {"labels": [], "label_shares": [], "normalize": "none", "case": "keep"}
@@ -93,6 +95,11 @@ class ModelInfo:
             for key, value in asdict(self).items()
             if key not in OPTIONAL or value != OPTIONAL[key]
         }
+
+    def to_json(self) -> str:
+        """What `model.json` holds; null for NaN and infinite, which other languages do not read."""
+        values = json.loads(json.dumps(asdict(self)), parse_constant=lambda name: None)
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], source: Path) -> "ModelInfo":
