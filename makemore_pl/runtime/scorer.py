@@ -223,7 +223,10 @@ def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
     whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     bounds = texts.offsets.tolist()
     names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
-    return next(pieces(names)).texts._replace(missing=texts.missing) if names else texts
+    if not names:
+        return texts
+    changed = next(pieces(names)).texts
+    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 
 def _open(path: Path) -> NextCharacterModel:
