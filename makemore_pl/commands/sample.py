@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.request import IdRequest, Request, Wish
@@ -63,17 +63,25 @@ def _names_for_ids(options: Namespace) -> int:
     if not rejections:
         if Wish(**_chosen(options, Wish)) != Wish():
             _say_probability(sampler, options)
-        same = sampler.collision_probability(**_chosen(options, Wish))
-        n = len(set(options.ids))
-        pairs = n * (n - 1) / 2 * same
-        many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
-        _say(f"ids: two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average")
+        _say(f"ids: {_pairs(sampler, options)}")
     rows = zip(options.ids, names, strict=True)
     if options.format == "text":
         sys.stdout.writelines(f"{text}\t{name}\n" for text, name in rows)
     else:
         write_rows(options.format, ("id", "name"), rows)
     return 0
+
+
+def _pairs(sampler: Sampler, options: Namespace) -> str:
+    """How many ids get the same name, in words."""
+    try:
+        same = sampler.collision_probability(**_chosen(options, Wish))
+    except NotExactError as error:
+        return f"how often two get the same name is not computed: {error}"
+    n = len(set(options.ids))
+    pairs = n * (n - 1) / 2 * same
+    many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
+    return f"two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average"
 
 
 @contextmanager

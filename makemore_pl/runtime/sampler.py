@@ -21,7 +21,7 @@ from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 
 if TYPE_CHECKING:
-    from makemore_pl.wishes.conditional import Conditional
+    from makemore_pl.runtime.exact import Given
 
 
 class Sampler:
@@ -48,7 +48,7 @@ class Sampler:
         path = find_model(model, SAMPLER_FILE, MODEL_FILE)
         self._engine = open_engine(path, prepare)
         self._file: dict[str, Any] = {"path": path.absolute(), "prepare": prepare}
-        self._latest: tuple[Wish, Conditional] | None = None
+        self._latest: tuple[Wish, Given] | None = None
 
     @cached_property
     def _engine(self) -> NextCharacterModel | GraphSampler:
@@ -119,7 +119,7 @@ class Sampler:
             RequestError: an option out of its range, or a wish that no name fulfils.
             NotExactError: it cannot be computed; the message says why.
         """
-        return math.exp(self._conditional(wish).log_probability)
+        return math.exp(self._given(wish).log_probability)
 
     @takes(Wish)
     def collision_probability(self, wish: Wish) -> float:
@@ -127,7 +127,7 @@ class Sampler:
 
         Errors as `probability`.
         """
-        return math.exp(self._conditional(wish).log_collision())
+        return math.exp(self._given(wish).log_collision())
 
     @takes(Wish)
     def n_names(self, wish: Wish) -> int | None:
@@ -135,7 +135,7 @@ class Sampler:
 
         Errors as `probability`.
         """
-        return self._conditional(wish).n_names()
+        return self._given(wish).n_names()
 
     @takes(IdRequest)
     def for_ids(self, request: IdRequest) -> list[str]:
@@ -153,7 +153,7 @@ class Sampler:
         wish, ids = request.wish().spelled(self.info.text_rules), list(request.ids)
         names: list[str] = []
         try:
-            conditional = self._conditional(wish)
+            given = self._given(wish)
         except NotExactError as error:
             warnings.warn(f"names are drawn and rejected: {error}", RejectionWarning, stacklevel=3)
             way = ways.rejecting(self._engine, wish)
@@ -164,21 +164,21 @@ class Sampler:
                     raise TooFewNamesError(len(ids), len(names), names) from error
                 names.append(name)
             return names
-        most = ways.exact(conditional, self._codepoints).most
+        most = ways.exact(given, self._codepoints).most
         for start in range(0, len(ids), most):
             some = ids[start : start + most]
-            tokens, _ = conditional.draw(len(some), IdUniforms(some, request.key))
+            tokens, _ = given.draw(len(some), IdUniforms(some, request.key))
             names += ways.to_text(self._codepoints[tokens])
         return names
 
-    def _conditional(self, wish: Wish) -> "Conditional":
+    def _given(self, wish: Wish) -> "Given":
         """The distribution of names given a wish. The latest one is kept."""
-        from makemore_pl.runtime.exact import conditional
+        from makemore_pl.runtime.exact import given
 
         wish = wish.spelled(self.info.text_rules)
         latest = self._latest
         if latest is None or latest[0] != wish:
-            latest = self._latest = wish, conditional(self._model, wish)
+            latest = self._latest = wish, given(self._model, wish)
         return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:
@@ -201,8 +201,8 @@ class Sampler:
         return ways.rejecting(self._engine, wish)
 
     def _exact_way(self, request: Request, wish: Wish) -> Way:
-        conditional = self._conditional(wish)
-        n_names = conditional.n_names() if request.unique else None
+        given = self._given(wish)
+        n_names = given.n_names() if request.unique else None
         if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
-        return ways.exact(conditional, self._codepoints, wish.label)
+        return ways.exact(given, self._codepoints, wish.label)
