@@ -9,13 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers import QUICK, RunCommand, assert_one_line_error, open_graph
+from helpers import LABELS, RunCommand, assert_one_line_error, open_graph
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from makemore_pl import Sampler, Scorer
-from makemore_pl.cli import main
-from makemore_pl.data.lists import find_list
 from makemore_pl.errors import (
     ModelFileError,
     RejectionWarning,
@@ -27,23 +25,11 @@ from makemore_pl.exported.metadata import FORMS
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.request import Wish
 
-LABELS = ["girl", "böy", "x, y"]
-"""Sorted, the second is the first."""
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run on names of a few letters, to keep contexts few; é is among them."""
-    place = tmp_path_factory.mktemp("labelled")
-    names = [name for name in find_list("names").names() if set(name) <= set("aeilmnr")][:300]
-    rows = [f'{name.replace("ee", "é")},"{LABELS[len(name) % 3]}"' for name in names]
-    (place / "list.csv").write_text("name,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    columns = ["--data.name_column", "name", "--data.label_column", "kind", "--data.batch_size", "64"]
-    options = ["--trainer.default_root_dir", str(place), "--run", "run", "--model.n_hidden", "24"]
-    with pytest.raises(SystemExit) as end:
-        main(["fit", "--data.path", str(place / "list.csv"), *columns, *options, *QUICK])
-    assert end.value.code == 0
-    return place / "run"
+@pytest.fixture
+def run(labelled_run: Path) -> Path:
+    """Its folder."""
+    return labelled_run
 
 
 def everything(n_labels: int, v: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
