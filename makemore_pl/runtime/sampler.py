@@ -186,7 +186,16 @@ class Sampler:
         if request.unique:
             request.expect_so_many_different(self.info)
         way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
-        return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
+        if not request.unique:
+            return way.batches(request.n, request.seed)
+
+        def others(seen: set[str], n: int) -> Way | None:
+            wish = replace(request, n=n, novel=seen.union(request.novel or ()))
+            with suppress(NotExactError):
+                return None if request.is_plain else self._exact_way(wish, wish.wish())
+            return None
+
+        return ways.different(way, request.n, request.seed, others)
 
     def _wished(self, request: Request, wish: Wish) -> Way:
         try:

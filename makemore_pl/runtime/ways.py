@@ -1,5 +1,6 @@
 """Ways to draw names: as the engine does, exactly for a wish, or by rejecting what does not fulfil it."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,7 +52,7 @@ class Way:
         """Names that may be drawn at a time."""
         return max(1, BATCH_ENTRIES // max(self.steps, self.entries_per_name))
 
-    def batches(self, n: int, seed: int | None) -> Iterator[Batch]:
+    def batches(self, n: int, seed: int | Sequence[int] | None) -> Iterator[Batch]:
         """Draw n names, or fewer if the last 100,000 have all been rejected."""
         generator = np.random.default_rng(seed)
         missing = n
@@ -83,9 +84,8 @@ class Way:
                 return name
         return None
 
-    def without_repeats(self) -> "Way":
-        """The same way, with every name once."""
-        seen: set[str] = set()
+    def without_repeats(self, seen: set[str]) -> "Way":
+        """The same way, with every name once, and none of those seen before; all that are drawn are added."""
 
         def accept(name: str) -> bool:
             if name in seen or (self.accept is not None and not self.accept(name)):
@@ -157,6 +157,31 @@ def rejecting(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
     longest = wish.steps(engine.info.longest_name)
     # With one character more, names that have not ended in time can be told.
     return replace(way, steps=way.steps + 1, accept=lambda name: len(name) <= longest and wish.accepts(name))
+
+
+def different(
+    way: Way, n: int, seed: int | None, others: Callable[[set[str], int], Way | None]
+) -> Iterator[Batch]:
+    """Draw n names, every name once. Where only rare ones are left, those seen are ruled out beforehand.
+
+    That changes no probability: a repeat that is rejected says nothing about the next name.
+
+    Args:
+        way: the way to draw them.
+        n: how many.
+        seed: the same, the same names.
+        others: names seen, how many more -> a way to draw others alone; None if there is none.
+    """
+    seen: set[str] = set()
+    following: Way | None = way
+    for attempt in itertools.count():
+        n_before = len(seen)
+        if following is None or n_before >= n:
+            return
+        seeds = seed if attempt == 0 or seed is None else [seed, attempt]
+        yield from following.without_repeats(seen).batches(n - n_before, seeds)
+        missing = n - len(seen)
+        following = others(seen, missing) if 0 < missing < n - n_before else None
 
 
 def to_text(codepoints: NDArray[np.int32]) -> list[str]:

@@ -111,6 +111,15 @@ def test_different_names_are_counted_beforehand(sampler: Sampler) -> None:
         sampler.sample(4, unique=True, match="^an[aeo]$")
 
 
+def test_rare_names_are_found_where_no_name_may_come_twice(sampler: Sampler) -> None:
+    """Each is drawn once the likelier ones are out, which no 100,000 repeats would bring."""
+    wish = {"match": "^(anna|ana|zqxjzqxj|(qz){9})$"}
+    names = sampler.sample(4, seed=1, unique=True, **wish)
+    assert sorted(names) == ["ana", "anna", "qz" * 9, "zqxjzqxj"]
+    assert names == sampler.sample(4, seed=1, unique=True, **wish)
+    assert names[:2] == sampler.sample(2, seed=1, unique=True, **wish)
+
+
 def test_novel_names_stand_not_in_the_list(sampler: Sampler) -> None:
     plain = sampler.sample(200, seed=4)
     novel = sampler.sample(200, seed=4, novel=set(plain[:100]))
