@@ -8,7 +8,9 @@ from makemore_pl.errors import MakemoreError
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.text import TextRules
 
+PLAIN = TextRules("none", "keep")
 MOST_PROBABILITIES = 1 << 22
 """Of all contexts: about so many are computed in a second."""
 
@@ -60,6 +62,11 @@ def _describe(path: Path, info: ModelInfo, ids: str) -> str:
         "ids": ids,
         "written by": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }
+    if info.labels:
+        shares = zip(info.labels, info.label_shares, strict=True)
+        rows["labels"] = ", ".join(f"{label} ({share:.1%} of the names)" for label, share in shares)
+    if info.text_rules != PLAIN:
+        rows["text"] = f"normalize {info.normalize}, case {info.case}"
     return "\n".join(f"{key + ':':<12} {_printable(value)}" for key, value in rows.items())
 
 

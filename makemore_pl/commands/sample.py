@@ -3,7 +3,7 @@
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -36,16 +36,18 @@ def _new_names(options: Namespace) -> int:
         _say_probability(sampler, options)
     found = 0
 
-    def rows() -> Iterator[tuple[str, float]]:
+    columns = ("name", "log_prob", "label") if sampler.info.labels else ("name", "log_prob")
+
+    def rows() -> Iterator[Sequence[Any]]:
         nonlocal found
         for batch in batches:
             found += len(batch.names)
-            yield from zip(batch.names, batch.log_probs, strict=True)
+            yield from zip(*batch[: len(columns)], strict=True)
 
     if options.format == "text":
-        sys.stdout.writelines(f"{name}\n" for name, _ in rows())
+        sys.stdout.writelines(f"{name}\n" for name, *_ in rows())
     else:
-        write_rows(options.format, ("name", "log_prob"), rows())
+        write_rows(options.format, columns, rows())
     if found < options.n:
         sys.stdout.flush()
         raise TooFewNamesError(options.n, found)

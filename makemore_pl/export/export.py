@@ -20,10 +20,11 @@ from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.proof.contexts import contexts_to_compare
-from makemore_pl.proof.proof import Report, prove
+from makemore_pl.proof.proof import prove
+from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runtime.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
-from makemore_pl.runtime.session import MAX_FILE_BYTES
+from makemore_pl.session import MAX_FILE_BYTES
 
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""
@@ -145,27 +146,33 @@ def expect_exportable(model: BatchNormMLP) -> None:
 def _require_proof_memory(model: BatchNormMLP) -> None:
     """Estimate the memory of a proof: weights in both precisions and in files, the certificate's tables."""
     n, (t, v, h) = model.n_parameters, (model.block_size, model.vocab_size, model.n_hidden)
+    n_rows = t * v + model.n_labels
     require_memory(
-        60 * n + 40 * t * v * h,
-        f"proof: {n:,} parameters × 60 bytes + {t:,}×{v:,}×{h:,} entries of tables × 40 bytes",
+        60 * n + 40 * n_rows * h,
+        f"proof: {n:,} parameters × 60 bytes + {n_rows:,}×{h:,} entries of tables × 40 bytes",
     )
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form = "mlp") -> ModelInfo:
     """Metadata of the files of a model, without their proof."""
     libraries = ("torch", "onnx", "onnxruntime")
+    data = checkpoint.data
     return ModelInfo(
-        characters=checkpoint.data["characters"],
+        characters=data["characters"],
         block_size=model.block_size,
         n_embd=model.n_embd,
         n_hidden=model.n_hidden,
         n_layers=model.n_layers,
         n_parameters=model.n_parameters,
         form=form,
-        longest_name=checkpoint.data["longest_name"],
-        list_name=checkpoint.data["list_name"],
-        list_sha256=checkpoint.data["list_sha256"],
+        longest_name=data["longest_name"],
+        list_name=data["list_name"],
+        list_sha256=data["list_sha256"],
         export_id=weights_id(model),
+        labels=checkpoint.labels,
+        label_shares=data.get("label_shares", []),
+        normalize=data.get("normalize", "none"),
+        case=data.get("case", "keep"),
         versions={"makemore_pl": __version__, **{name: version(name) for name in libraries}},
     )
 

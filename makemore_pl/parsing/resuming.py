@@ -13,9 +13,9 @@ from makemore_pl.runs.metrics import is_rank_zero
 from makemore_pl.runs.run_folder import BEST, LAST, last_checkpoint, resolve_checkpoint
 from makemore_pl.runtime.metadata import RUNS_DIR
 
-LINKED = ("vocab_size", "block_size", "n_examples")
+LINKED = ("vocab_size", "block_size", "n_examples", "n_labels")
 """Arguments of the model that come from the data."""
-CHANGEABLE = ("path", "characters", "eval_batch_size")
+CHANGEABLE = ("path", "characters", "labels", "eval_batch_size", "weighted_figures")
 """Arguments of the data that may change. The list itself may not: it is compared by its SHA-256."""
 
 
@@ -59,10 +59,11 @@ def find_checkpoint(options: dict[str, Any], *, for_fit: bool) -> Checkpoint | N
 
 
 def defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The model's and the data's arguments as they were in training, and its vocabulary."""
+    """The model's and the data's arguments as they were in training, and its vocabulary and labels."""
     defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in LINKED}
     defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
     defaults["data.characters"] = checkpoint.data["characters"]
+    defaults["data.labels"] = checkpoint.data.get("labels", [])
     return defaults
 
 

@@ -9,9 +9,9 @@ from types import UnionType
 from typing import Any, NoReturn, get_args
 
 from makemore_pl.errors import RequestError
+from makemore_pl.options import REQUIRED
 from makemore_pl.parsing.names_io import read_names
 from makemore_pl.runtime.metadata import newest_export
-from makemore_pl.runtime.options import REQUIRED
 
 QUIET = "print results and errors alone"
 """Help of `--quiet`, which the program itself takes, for every command."""
@@ -36,7 +36,7 @@ class RuntimeParser(argparse.ArgumentParser):
         self.add_argument("--quiet", action="store_true", help=QUIET)
 
     def add_options(self, *options: type[Any]) -> None:
-        """Add an option for each field of options dataclasses, see runtime/options.py."""
+        """Add an option for each field of options dataclasses, see options.py."""
         by_name = {f.name: f for kind in options for f in fields(kind)}
         for f in sorted(by_name.values(), key=lambda f: bool(f.kw_only)):  # those without keyword come first
             flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"

@@ -22,7 +22,7 @@ from makemore_pl.graph.builder import holds_weights
 from makemore_pl.model.folded_weights import Array, FoldedWeights, FormError
 from makemore_pl.proof.certificate import Network
 from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
-from makemore_pl.runtime.session import read_onnx
+from makemore_pl.session import read_onnx
 
 CANCELLED = 2.0**-44
 """Largest difference, in units of a tensor's largest number, between two machines' float64 sums of terms that
@@ -135,9 +135,11 @@ def stored_network(model: onnx.ModelProto, weights: FoldedWeights, form: Form) -
     tables = [table for [table] in numbers("Gather")]
     if form == "mlp":
         [embedding] = tables
-        return Network.from_weights(FoldedWeights(weights.block_size, embedding, linears[:-1], linears[-1]))
-    stacked = np.stack(tables)  # (T, V, H)
-    return Network(stacked, np.zeros(stacked.shape[2]), np.abs(stacked), len(tables), linears)
+        return Network.from_weights(
+            FoldedWeights(weights.block_size, embedding, linears[:-1], linears[-1], weights.n_labels)
+        )
+    bias = np.zeros(tables[0].shape[1])  # it is added to the first table
+    return Network(tables, bias, [np.abs(table) for table in tables], len(tables), linears)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

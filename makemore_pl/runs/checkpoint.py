@@ -5,7 +5,8 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.run_folder import BEST, LAST
-from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_vocabulary
+from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_labels, is_shares, is_vocabulary
+from makemore_pl.text import CASE, NORMALIZE
 from makemore_pl.vocabulary import Vocabulary, describe_characters
 
 _STORED = {
@@ -52,6 +54,11 @@ class Checkpoint:
     global_step: int
     weights: Mapping[str, Tensor]
 
+    @property
+    def labels(self) -> list[str]:
+        """The names' labels, by number; none where they have no labels."""
+        return list(self.data.get("labels", ()))
+
     def load_model(self) -> BatchNormMLP:
         """Build the trained network: float32, on the CPU, in eval mode.
 
@@ -83,7 +90,8 @@ class Checkpoint:
             DataError: it cannot be read, or is another list.
         """
         path = path or self.data_arguments["path"]
-        data = NamesDataModule(**{**self.data_arguments, "path": path, "characters": self.data["characters"]})
+        known = {"characters": self.data["characters"], "labels": self.data.get("labels", [])}
+        data = NamesDataModule(**{**self.data_arguments, "path": path, **known})
         if data.list.sha256 != self.data["list_sha256"]:
             raise DataError(f"{path} is not the list that was trained on: its SHA-256 is another")
         return data
@@ -135,7 +143,8 @@ def read_checkpoint(path: Path | str, vocabulary: str | None = None) -> Checkpoi
     checkpoint = Checkpoint(
         path,
         model_arguments=content["hyper_parameters"],
-        data_arguments=content["datamodule_hyper_parameters"],
+        # A checkpoint that does not say so is from when lists were read as they are.
+        data_arguments={"normalize": "none", **content["datamodule_hyper_parameters"]},
         data=content["NamesDataModule"],
         global_step=content["global_step"],
         weights=content["state_dict"],
@@ -179,12 +188,24 @@ def _verify_checksums(path: Path) -> None:
         raise ValueError(f"the checksum of {damaged!r} is wrong")
 
 
+def is_of_type(value: object, hint: Any) -> bool:
+    """Tell whether a value is of the type of an argument: a class, several, one of some values, or a list."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(is_of_type(inner, get_args(hint)[0]) for inner in value)
+    if get_origin(hint) in (Union, UnionType):
+        return any(is_of_type(value, one) for one in get_args(hint))
+    return isinstance(value, hint)
+
+
 def _expect_sound_data(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError where arguments or state of the data cannot be used or do not fit the model."""
     types = get_type_hints(NamesDataModule.__init__)
     arguments, data, model = checkpoint.data_arguments, checkpoint.data, checkpoint.model_arguments
+    labels, shares = data.get("labels", []), data.get("label_shares", [])
     # By name, whether it can be used; the arguments first, since the rest compares them.
-    is_sound = {str(name): isinstance(value, types.get(name, ())) for name, value in arguments.items()}
+    is_sound = {str(name): is_of_type(value, types.get(name, ())) for name, value in arguments.items()}
     is_sound |= {
         "context": arguments.get("block_size") == model["block_size"],
         "vocabulary": is_vocabulary(data.get("characters"))
@@ -192,6 +213,10 @@ def _expect_sound_data(checkpoint: Checkpoint) -> None:
         "longest_name": is_count(data.get("longest_name")) and data["longest_name"] <= MAX_LENGTH,
         "list_name": isinstance(data.get("list_name"), str),
         "list_sha256": isinstance(data.get("list_sha256"), str),
+        "labels": is_labels(labels) and len(labels) == model.get("n_labels", 0),
+        "label_shares": is_labels(labels) and is_shares(shares) and len(shares) == len(labels),
+        "normalize": data.get("normalize", "none") in NORMALIZE,
+        "case": data.get("case", "keep") in CASE,
     }
     for name, sound in is_sound.items():
         if not sound:

@@ -78,6 +78,10 @@ class OptionsWithFigures(Logger):
             super().log_hyperparams(*options)  # type: ignore[safe-super]  # the other base's
         super().log_metrics(metrics, step)  # type: ignore[safe-super]
 
+    def save(self) -> None:
+        if self.has_begun and self.options is None:  # else there is nothing to save yet
+            super().save()
+
 
 class MetricsLogger(OptionsWithFigures, MetricsFile):
     """The run's own files."""

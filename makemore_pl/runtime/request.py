@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import require_memory
+from makemore_pl.options import REQUIRED, option
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.metadata import MAX_LENGTH, ModelInfo
-from makemore_pl.runtime.options import REQUIRED, option
+from makemore_pl.text import TextRules
 from makemore_pl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ MANY_NAMES = 100_000
 """Fewer names fit everywhere."""
 BYTES_PER_NAME = 128
 """A name in a list, with the list's own share."""
+Self = TypeVar("Self", bound="Wish")
 MAX_KEY_BYTES = 64
 """Longest key of BLAKE2b."""
 
@@ -31,6 +33,9 @@ class Wish(Decoding):
         RequestError: a value out of its range, or values that exclude each other.
     """
 
+    label: str | None = option(
+        None, "only names of this label; if left out, each name's is drawn by the labels' shares in training"
+    )
     prefix: str = option("", "how every name starts")
     suffix: str = option("", "how every name ends")
     contains: Sequence[str] = option((), "a text in every name", metavar="TEXT")
@@ -69,6 +74,20 @@ class Wish(Decoding):
                 re.compile(self.match)
         except (re.error, OverflowError, RecursionError) as error:
             raise RequestError(f"match: {self.match!r:.60} is no regular expression ({error})") from error
+
+    def spelled(self: Self, rules: TextRules) -> Self:
+        """The same request, its texts in the spelling of the training names."""
+        if rules == TextRules("none", "keep"):
+            return self
+        changes: dict[str, Any] = {
+            "prefix": rules.prefix(self.prefix),
+            "suffix": rules.part(self.suffix),
+            "contains": tuple(map(rules.part, self.contains)),
+            "without": rules.part(self.without),
+            "banned": None if self.banned is None else frozenset(map(rules.part, self.banned)),
+            "novel": None if self.novel is None else frozenset(map(rules.name, self.novel)),
+        }
+        return replace(self, **changes)
 
     def wish(self) -> "Wish":
         """The options of a wish alone, without what a request adds to them."""

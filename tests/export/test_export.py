@@ -24,7 +24,7 @@ from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import contexts as contexts_module
-from makemore_pl.proof.proof import Report
+from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
 
