@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from makemore_pl.exported.metadata import Form
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.model.folded_weights import FoldedWeights, Linear
-from makemore_pl.runtime.metadata import Form
 
 PAIR_LIMIT = 1 << 20
 """Most entries V^2 * H of a table for two positions at once, in form `fused`."""

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from makemore_pl.exported.metadata import Form
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import ROWS, Bend, add_log_softmax
 from makemore_pl.graph.forms import add_network, add_row
@@ -23,7 +24,6 @@ from makemore_pl.graph.labels import NameLabels
 from makemore_pl.graph.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
 from makemore_pl.graph.steps import Request, Tables, add_tables, has_limits
 from makemore_pl.model.folded_weights import FoldedWeights
-from makemore_pl.runtime.metadata import Form
 
 FIRST = np.array([0])
 """The first axis."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from makemore_pl.exported.metadata import Form
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import (
     ROWS,
@@ -32,7 +33,6 @@ from makemore_pl.graph.draw import (
 )
 from makemore_pl.graph.forms import add_all_logits, add_network
 from makemore_pl.model.folded_weights import FoldedWeights
-from makemore_pl.runtime.metadata import Form
 
 Tables = tuple[Value, Value, Value]
 """Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the

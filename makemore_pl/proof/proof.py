@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from torch import nn
 
+from makemore_pl.exported.metadata import Form, ModelInfo
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.folded_weights import FoldedWeights
@@ -31,7 +32,6 @@ from makemore_pl.proof.proof_report import Report
 from makemore_pl.proof.stored_metadata import expect_same_claim, expect_same_info
 from makemore_pl.proof.trials import trials
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import Form, ModelInfo
 
 
 def prove(

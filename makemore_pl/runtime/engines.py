@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
+from makemore_pl.exported.metadata import ModelInfo
+from makemore_pl.exported.session import OnnxFile, Signature
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
-from makemore_pl.runtime.metadata import ModelInfo
-from makemore_pl.session import OnnxFile, Signature
 
 MOST = np.iinfo(np.int64).max
 """Largest int64."""

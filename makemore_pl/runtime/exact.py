@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError, NotExactError, RequestError
+from makemore_pl.exported.metadata import MODEL_FILE
 from makemore_pl.runtime.decoding import bend, log_softmax
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE
 from makemore_pl.runtime.request import Wish
 from makemore_pl.wishes.conditional import Conditional
 

@@ -6,10 +6,10 @@ from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import MAX_LENGTH, ModelInfo
 from makemore_pl.memory import require_memory
 from makemore_pl.options import REQUIRED, option
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.metadata import MAX_LENGTH, ModelInfo
 from makemore_pl.text import TextRules
 from makemore_pl.vocabulary import Vocabulary
 

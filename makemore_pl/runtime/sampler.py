@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.exported.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.options import takes
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 

@@ -16,9 +16,9 @@ from makemore_pl.columns.text_column import TEXTS_PER_PIECE, TextColumn, pieces
 from makemore_pl.columns.transitions import Transitions
 from makemore_pl.columns.windows import Windows
 from makemore_pl.errors import ModelFileError
+from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.request import expect_several
 from makemore_pl.text import TextRules
 
@@ -223,7 +223,10 @@ def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
     whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     bounds = texts.offsets.tolist()
     names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
-    return next(pieces(names)).texts._replace(missing=texts.missing) if names else texts
+    if not names:
+        return texts
+    changed = next(pieces(names)).texts
+    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 
 def _open(path: Path) -> NextCharacterModel:

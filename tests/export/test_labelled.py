@@ -24,8 +24,8 @@ from makemore_pl.errors import (
     VerificationError,
 )
 from makemore_pl.export.export import export_checkpoint, verify_file
+from makemore_pl.exported.metadata import FORMS
 from makemore_pl.runs.checkpoint import read_checkpoint
-from makemore_pl.runtime.metadata import FORMS
 
 LABELS = ["girl", "böy", "x, y"]
 """Sorted, the second is the first."""

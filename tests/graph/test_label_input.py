@@ -10,12 +10,12 @@ from helpers import open_graph, random_weights
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
+from makemore_pl.exported.metadata import FORMS, Form
 from makemore_pl.graph import loops
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
-from makemore_pl.runtime.metadata import FORMS, Form
 
 V, L = 11, 4
 WEIGHTS = random_weights(vocab_size=V, n_labels=L)

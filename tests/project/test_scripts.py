@@ -115,7 +115,7 @@ def test_fuzz_targets_accept_their_seeds(target: str) -> None:
 def test_fuzz_targets_find_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     fuzz = load("fuzz_inputs")
     with_external_data = list(fuzz.onnx_files())[3]
-    monkeypatch.setattr("makemore_pl.session.expect_data_inside", lambda content, path: None)
+    monkeypatch.setattr("makemore_pl.exported.session.expect_data_inside", lambda content, path: None)
     with pytest.raises(AssertionError):
         fuzz.check_onnx(with_external_data)
     monkeypatch.setattr("makemore_pl.vocabulary.Vocabulary.decode", lambda self, tokens: "anna")
