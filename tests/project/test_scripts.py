@@ -143,7 +143,7 @@ def test_study_of_lists_sets_both_ways_side_by_side(
 def test_studies_of_weights_and_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Girls' names end with a, boys' with o, which trigrams tell; so short a list is no ground for figures."""
+    """Girls' names end with a, boys' with o: trigrams tell. So short a list is no ground for figures."""
     build = load("build_names")
     rows = [(f"{a}{b}{'a' if sex == 'F' else 'o'}", sex, 9) for sex in "FM" for a in "klmnp" for b in "iuye"]
     table = tmp_path / "table.csv"
