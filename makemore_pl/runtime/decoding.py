@@ -145,7 +145,7 @@ def sample_stepwise(
     p = len(prefix)
     row = np.full((n, block_size + p + steps), BOUNDARY, dtype=np.int64)
     row[:, block_size : block_size + p] = prefix
-    log_prob = np.full(n, _prefix_log_prob(next_logits, block_size, prefix))
+    log_prob = np.full(n, prefix_log_prob(next_logits, block_size, prefix))
     active = np.arange(n)  # names still growing, a of them
     for step in range(steps):
         if len(active) == 0:
@@ -161,7 +161,7 @@ def sample_stepwise(
     return tokens[:, :longest], log_prob.astype(np.float32)
 
 
-def _prefix_log_prob(next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64]) -> float:
+def prefix_log_prob(next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64]) -> float:
     if len(prefix) == 0:
         return 0.0
     padded = np.concatenate([np.full(block_size, BOUNDARY), prefix])

@@ -21,6 +21,8 @@ MAX_LENGTH = 10_000
 MODEL_FILE = "model.onnx"
 SAMPLER_FILE = "sampler.onnx"
 REPORT_FILE = "verification.json"
+TABLE = "weight_table"
+"""Name of the tensor of all logits, in files of form `table`."""
 RUNS_DIR = Path("checkpoints")
 
 PREFIX = "makemore."
