@@ -7,14 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
 from makemore_pl import __version__
-from makemore_pl.errors import MakemoreError
+from makemore_pl.errors import MakemoreError, MissingPackageError
 from makemore_pl.memory import memory_cap, out_of_memory
 
 COMMANDS = {
@@ -29,10 +29,11 @@ COMMANDS = {
     "sample": ("sample", "make up names with an exported model"),
     "score": ("score", "log-likelihood and perplexity of given names"),
     "info": ("info", "what an exported file holds"),
+    "page": ("write_page", "a web page that makes names in its visitor's browser"),
 }
 """Of each command: its module under makemore_pl/commands, imported when it is needed, in which
 `run(command, args)` returns the exit code; and a line for the help."""
-CAPPED = ("export", "verify", "sample", "score", "info")
+CAPPED = ("export", "verify", "sample", "score", "info", "page")
 """Commands that compute what files of other people say, which cannot be estimated: their memory is capped."""
 HELP = """\
 usage: makemore COMMAND [options]
@@ -44,6 +45,7 @@ commands:
 
 options:
   -h, --help  this text, as 'makemore help'; 'makemore COMMAND --help' for a command's options
+  --quiet     with any command: results and errors alone
   --version   the program's version"""
 
 
@@ -62,8 +64,9 @@ def main(args: Sequence[str] | None = None) -> None:
             # Names of any alphabet, whatever the locale says; and paths that are not valid text.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        with _sigterm_interrupts():
-            code = _run(args)
+        quiet = "--quiet" in args
+        with _sigterm_interrupts(), redirect_stderr(io.StringIO()) if quiet else nullcontext():
+            code = _run([arg for arg in args if arg != "--quiet"])
         sys.stdout.flush()
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
@@ -125,10 +128,7 @@ def _run(args: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("makemore_pl"):
             raise
-        raise MakemoreError(
-            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]', "
-            "or in a clone: pip install -e '.[train]'"
-        ) from error
+        raise MissingPackageError(f"'makemore {command}'", error.name, "train") from error
     with memory_cap() if command in CAPPED else nullcontext():
         return int(run(command, args[1:]))
 

@@ -1,9 +1,12 @@
 """Files: written whole or not at all, and read with care. Both halves of the project use it."""
 
 import os
+import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from makemore_pl.errors import MakemoreError, RequestError
 
@@ -11,16 +14,28 @@ from makemore_pl.errors import MakemoreError, RequestError
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file and the folders it lies in. Until all of it is on disk, the earlier file stays.
 
-    A killed process may leave a hidden file beside it, which the next one overwrites.
-
     Raises:
         OSError: it cannot be written; the earlier file has stayed.
+    """
+    with written_whole(file) as target:
+        target.write(content)
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the earlier one's place when all of it is on disk.
+
+    Makes the folders that it lies in. If the block that writes raises, the earlier file stays. A killed
+    process may leave a hidden file beside it, which the next one overwrites.
+
+    Raises:
+        OSError: it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
     try:
         with part.open("wb") as target:
-            target.write(content)
+            yield target
             target.flush()
             os.fsync(target.fileno())
         part.replace(file)
@@ -36,10 +51,50 @@ def write_output(file: Path, content: bytes) -> None:
     Raises:
         RequestError: it cannot be written; the earlier file has stayed.
     """
+    with written_output(file) as target:
+        target.write(content)
+
+
+@contextmanager
+def written_output(file: Path) -> Iterator[BinaryIO]:
+    """A file that the user has asked for, like `written_whole`.
+
+    Raises:
+        RequestError: it cannot be written; the earlier file has stayed.
+    """
     try:
-        write_whole(file, content)
+        with written_whole(file) as target:
+            yield target
     except OSError as error:
-        raise RequestError(f"{file}: cannot be written ({error.strerror})") from error
+        raise RequestError(f"{file}: cannot be written ({error.strerror or error})") from error
+
+
+def move_into_place(work: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move files from `work` into `folder`: all of them, or if one cannot be moved, none.
+
+    A file system renames one file at a time. So earlier files are copied first, and put back after a failure.
+
+    Raises:
+        OSError: one cannot be moved; the folder holds what it held before.
+    """
+    earlier = work / "earlier"
+    earlier.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, earlier)
+    moved = []
+    try:
+        for name in names:
+            (work / name).replace(folder / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            with suppress(OSError):  # as many as can be
+                if (earlier / name).exists():
+                    (earlier / name).replace(folder / name)
+                else:
+                    (folder / name).unlink()
+        raise
 
 
 def whole_lines(file: Path) -> list[str]:

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from makemore_pl.data.lists import find_list
 from makemore_pl.export.export import export_checkpoint
+from makemore_pl.exported.metadata import FORMS
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import FORMS
 from makemore_pl.runtime.sampler import Sampler
 
 Generate = Callable[[int], object]

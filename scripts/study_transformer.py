@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.model.module import one_cycle
+from makemore_pl.model.schedule import one_cycle
 
 IGNORED = -100
 """The target after a name's end, which `cross_entropy` leaves out."""

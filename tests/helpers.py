@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
 # thread, and on a busy machine threads that wait for each other take many times as long.
@@ -133,16 +134,18 @@ def random_weights(
     hidden: Sequence[int] = (32,),
     boundary: float = 1.5,
     spread: float = 2.5,
+    n_labels: int = 0,
 ) -> FoldedWeights:
     """A folded network; `boundary` is added to its logit and sets the length of names."""
     rng = np.random.default_rng(0)
-    sizes = [block_size * n_embd, *hidden, vocab_size]
+    sizes = [(block_size + (n_labels > 0)) * n_embd, *hidden, vocab_size]
     linears = [
         (rng.standard_normal((b, a)) * spread / np.sqrt(a), rng.standard_normal(b) * 0.3)
         for a, b in itertools.pairwise(sizes)
     ]
     linears[-1][1][0] += boundary
-    return FoldedWeights(block_size, rng.standard_normal((vocab_size, n_embd)), linears[:-1], linears[-1])
+    embedding = rng.standard_normal((vocab_size + n_labels, n_embd))
+    return FoldedWeights(block_size, embedding, linears[:-1], linears[-1], n_labels)
 
 
 def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,3 +178,34 @@ def accepted(automaton: Automaton, vocabulary: Vocabulary, names: list[str]) -> 
         return bool(automaton.accepts[state])
 
     return [name for name in names if accepts(name)]
+
+
+class Visit:
+    """A page opened in the browser, and everything it complained of or asked the network for.
+
+    Args:
+        browser: Chromium.
+        address: of the page.
+        width: of the window, in pixels.
+        route: a pattern of addresses, and what answers for them.
+        options: others of the browser's context.
+    """
+
+    def __init__(
+        self,
+        browser: Any,
+        address: str,
+        width: int = 1280,
+        route: tuple[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.tab = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        if route is not None:
+            self.tab.route(*route)
+        self.tab.goto(address, wait_until="networkidle")

@@ -13,8 +13,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from makemore_pl.data.weighting import unit_of_figures
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
+from makemore_pl.exported.metadata import MODEL_FILE, RUNS_DIR
 from makemore_pl.files import write_whole
 from makemore_pl.inspect.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.inspect.loss_curves import plot_losses
@@ -31,7 +33,6 @@ from makemore_pl.runs.progress_bar import RunProgressBar
 from makemore_pl.runs.rounds import RunInRounds, RunLength
 from makemore_pl.runs.run_folder import claim_run, confirm_run, hold_run, release_run
 from makemore_pl.runs.signals import StopOnSignal
-from makemore_pl.runtime.metadata import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 
 NAMES_SHOWN = 10
@@ -220,7 +221,12 @@ class FitCLI(MakemoreCLI):
             plot_losses(metrics, self.run_folder / "plots" / "loss.png")
         print(f"run:    {self.run_folder}")
         evaluated = "" if dev is None else f"{dev:.4f} dev, "
-        print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test (nats per character)", flush=True)
+        unit = unit_of_figures(self.datamodule.corpus, self.datamodule.weighted_figures)
+        print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test ({unit})", flush=True)
+        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.datamodule.labels]
+        if by_label:
+            shown = [f"{label} {nll:.4f}" for label, nll in by_label if nll is not None]
+            print(f"labels: {', '.join(shown)} (test)", flush=True)
         export: ExportOptions = self.config_init["fit"]["export"]
         if export.enabled:
             exported = export_checkpoint(best, form=export.form)

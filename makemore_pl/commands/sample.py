@@ -3,14 +3,14 @@
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
 from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
 
@@ -26,23 +26,25 @@ def run(command: str, args: list[str]) -> int:
 def _new_names(options: Namespace) -> int:
     if options.key:
         raise RequestError("sample: --key is for --ids")
-    sampler = Sampler(options.model, prepare=False)  # asked once
+    sampler = Sampler(model_or_newest(options.model), prepare=False)  # asked once
     with _told_of_rejections() as rejections:
         batches = sampler.stream(**_chosen(options, Request))
     if not rejections and not Wish(**_chosen(options, Wish)).is_plain:
         _say_probability(sampler, options)
     found = 0
 
-    def rows() -> Iterator[tuple[str, float]]:
+    columns = ("name", "log_prob", "label") if sampler.info.labels else ("name", "log_prob")
+
+    def rows() -> Iterator[Sequence[Any]]:
         nonlocal found
         for batch in batches:
             found += len(batch.names)
-            yield from zip(batch.names, batch.log_probs, strict=True)
+            yield from zip(*batch[: len(columns)], strict=True)
 
     if options.format == "text":
-        sys.stdout.writelines(f"{name}\n" for name, _ in rows())
+        sys.stdout.writelines(f"{name}\n" for name, *_ in rows())
     else:
-        write_rows(options.format, ("name", "log_prob"), rows())
+        write_rows(options.format, columns, rows())
     if found < options.n:
         sys.stdout.flush()
         raise TooFewNamesError(options.n, found)
@@ -52,7 +54,7 @@ def _new_names(options: Namespace) -> int:
 def _names_for_ids(options: Namespace) -> int:
     if options.unique or options.seed is not None:
         raise RequestError("sample: --seed and --unique are not for --ids, each of which has its own name")
-    sampler = Sampler(options.model, prepare=False)
+    sampler = Sampler(model_or_newest(options.model), prepare=False)
     with _told_of_rejections() as rejections:
         names = sampler.for_ids(**_chosen(options, IdRequest))
     if not rejections:

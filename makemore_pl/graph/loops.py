@@ -1,7 +1,6 @@
 """The loop that draws names, as ONNX nodes: iteration i draws character i of all of them.
 
-Notation: n names, S = n + 1 with the padding, W columns of the padded uniforms, T block size, V vocabulary
-size.
+Notation: n names, S = n + 1 with the padding, W columns of the padded uniforms, P positions of a context.
 """
 
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ def add_draws(g: GraphBuilder, request: Request, tables: Tables | None) -> Seque
 
     def by_rows(g: GraphBuilder) -> Sequence[Value]:
         shape = g.Concat(_side_by_side(g, request), ROWS, axis=0)
-        start = g.Expand(request.context, shape)  # (1, T) -> (S, T)
+        start = g.Expand(request.context, shape)  # (1, P) -> (S, P)
         return _loop(g, request, start, step_by_rows(g, request, only_bent=plain_by_limits))
 
     def by_limits(g: GraphBuilder, tables: Tables) -> Sequence[Value]:
@@ -71,8 +70,8 @@ def add_common_draws(g: GraphBuilder, request: Request, tables: Tables) -> Seque
 def _by_limits(
     g: GraphBuilder, request: Request, tables: Tables, first: Value, step: Step
 ) -> Sequence[Value]:
-    """The loop by look-ups, from the row `first`, int64 (1,); log p is looked up for all draws at once."""
-    start = g.Expand(first, _side_by_side(g, request))  # (1,) -> (S,)
+    """The loop by look-ups, from the rows `first`, int64 (1,) or (S,); log p is looked up once, for all."""
+    start = g.Expand(first, _side_by_side(g, request))  # -> (S,)
     ids, rows, drawn = _loop(g, request, start, step)
     return [ids, g.Gather(tables[1], transitions_of(g, request, rows, ids)), drawn]
 

@@ -7,8 +7,8 @@ Two ways lead there:
   draw changes (`add_limits`); a step is then a look-up and a comparison. For networks with few contexts,
   when the table is there anyway or so many names are requested that making it pays.
 
-Notation: n names, W columns of the padded uniforms, T block size, V vocabulary size, R = V^T contexts, and
-S = n + 1 names drawn side by side.
+Notation: n names, W columns of the padded uniforms, T block size, P positions of a context (T, or with a
+label T + 1), V vocabulary size, R contexts: V^T for each label, and S = n + 1 names drawn side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from makemore_pl.exported.metadata import Form
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import (
     ROWS,
@@ -32,7 +33,6 @@ from makemore_pl.graph.draw import (
 )
 from makemore_pl.graph.forms import add_all_logits, add_network
 from makemore_pl.model.folded_weights import FoldedWeights
-from makemore_pl.runtime.metadata import Form
 
 Tables = tuple[Value, Value, Value]
 """Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the
@@ -51,7 +51,8 @@ class Request:
         bend: temperature, top-k, top-p.
         uniforms: float32 (n + 1, W), padded with -1.
         n: int64 (1,).
-        context: int64 (1, T), before the first draw; `row`: its number, int64 (1,).
+        context: int64 (1, P), before the first draw; with labels (n + 1, P), the padding's too.
+        row: its number, int64 (1,) or (n + 1,).
         short: int64 (), how many draws of a name may not end it: min_length - p; may be negative.
     """
 
@@ -85,8 +86,11 @@ def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
     else:
         table = both(g)[0]
     # From constants alone: in the loop, a look-up costs less than an integer remainder.
-    r = np.int64(request.weights.n_contexts)
-    shifted = g.Mod(g.Mul(g.Range(np.int64(0), r, np.int64(1)), np.int64(v)), r)  # (R,)
+    r, of_label = np.int64(request.weights.n_contexts), np.int64(v**request.weights.block_size)
+    rows = g.Range(np.int64(0), r, np.int64(1))
+    shifted = g.Mod(g.Mul(rows, np.int64(v)), of_label)  # (R,)
+    if request.weights.n_labels:  # the label stays
+        shifted = g.Add(shifted, g.Sub(rows, g.Mod(rows, of_label)))
     return table, g.Reshape(add_log_softmax(g, scores), np.array([-1])), shifted
 
 
@@ -132,7 +136,7 @@ def step_by_limits(request: Request, tables: Tables, several_short: bool) -> Ste
 
 
 def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) -> Step:
-    """Step whose state is the context, (S, T), and which gives log p itself, float64.
+    """Step whose state is the context, (S, P), and which gives log p itself, float64.
 
     Args:
         g: the graph around the loop.
@@ -143,7 +147,7 @@ def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) 
     is_plain = request.bend.is_off(g)
 
     def step(g: GraphBuilder, contexts: Value, uniforms: Value, i: Value) -> tuple[Value, Value, Value]:
-        logits = g.cast(add_network(g, weights, request.form, contexts), np.float64)  # (S, T) -> (S, V)
+        logits = g.cast(add_network(g, weights, request.form, contexts), np.float64)  # (S, P) -> (S, V)
         short = g.Less(i, request.short)
         scores = g.choose(short, lambda g: [add_without_boundary(g, logits, v)], lambda g: [logits])[0]
 
@@ -156,7 +160,10 @@ def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) 
             return add_plain_draw(g, logits, scores, short, uniforms, v)
 
         drawn, log_p = bent(g) if only_bent else g.choose(is_plain, plain, bent)
-        older = g.Slice(contexts, np.array([1]), np.array([weights.block_size]), ROWS)  # (S, T-1)
+        if weights.n_labels:  # the label stays
+            older = g.Gather(contexts, np.array([0, *range(2, weights.block_size + 1)]), axis=1)  # (S, P-1)
+        else:
+            older = g.Slice(contexts, np.array([1]), np.array([weights.block_size]), ROWS)
         return drawn, g.Concat(older, g.Unsqueeze(drawn, ROWS), axis=1), log_p
 
     return step

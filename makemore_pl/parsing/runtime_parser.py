@@ -1,6 +1,7 @@
-"""The command line of `sample`, `score` and `info`: argparse, which starts faster than what `fit` uses."""
+"""The command line of the runtime half: argparse, which starts faster than what `fit` uses."""
 
 import argparse
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
@@ -8,28 +9,34 @@ from types import UnionType
 from typing import Any, NoReturn, get_args
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import newest_export
+from makemore_pl.options import REQUIRED
 from makemore_pl.parsing.names_io import read_names
-from makemore_pl.runtime.options import REQUIRED
+
+QUIET = "print results and errors alone"
+"""Help of `--quiet`, which the program itself takes, for every command."""
 
 
 class RuntimeParser(argparse.ArgumentParser):
-    """A parser with the argument MODEL and the option --format.
+    """A parser with the argument MODEL and, for a command that prints, the option --format.
 
     Args:
         command: the command's name.
         description: one sentence for its help.
-        formats: forms of the output, the default first.
+        formats: forms of the output, the default first; none for a command that writes files.
     """
 
-    def __init__(self, command: str, description: str, formats: Sequence[str]) -> None:
+    def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:
         super().__init__(prog=f"makemore {command}", description=description, allow_abbrev=False)
         model_help = "ONNX file or an export's folder; the newest under checkpoints/ if left out"
         self.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=model_help)
-        format_help = "form of the output (default: %(default)s)"
-        self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
+        if formats:
+            format_help = f"form of the output (default: {formats[0]})"
+            self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
+        self.add_argument("--quiet", action="store_true", help=QUIET)
 
     def add_options(self, *options: type[Any]) -> None:
-        """Add an option for each field of options dataclasses, see runtime/options.py."""
+        """Add an option for each field of options dataclasses, see options.py."""
         by_name = {f.name: f for kind in options for f in fields(kind)}
         for f in sorted(by_name.values(), key=lambda f: bool(f.kw_only)):  # those without keyword come first
             flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"
@@ -41,6 +48,18 @@ class RuntimeParser(argparse.ArgumentParser):
 
         meant = with_suggestion(f"{message:.300}", known_options(self.format_help()))
         raise RequestError(f"{self.prog.partition(' ')[2]}: {meant}")
+
+
+def model_or_newest(model: Path | None) -> Path:
+    """The model that a user has given; or the newest export, and a line on stderr which that is.
+
+    Raises:
+        ModelFileError: there is no export.
+    """
+    if model is None:
+        model = newest_export()
+        print(f"model: {model}, the newest", file=sys.stderr)
+    return model
 
 
 def _value(f: Field[Any]) -> dict[str, Any]:

@@ -1,32 +1,43 @@
 """`Scorer`: how likely the model finds given names."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
+from makemore_pl.columns.character_ids import CharacterIds
+from makemore_pl.columns.text_column import TEXTS_PER_PIECE, TextColumn, pieces
+from makemore_pl.columns.transitions import Transitions
+from makemore_pl.columns.windows import Windows
 from makemore_pl.errors import ModelFileError
+from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
-from makemore_pl.vocabulary import BOUNDARY
+from makemore_pl.runtime.request import expect_several
+from makemore_pl.text import TextRules
 
-LOGITS_PER_CALL = 1 << 20
-"""Logits, and ids of contexts, computed at a time: bounds the memory of a wide vocabulary."""
+PLAIN = TextRules("none", "keep")
+LARGEST_EXPONENT = 700.0
+"""exp of more is infinite."""
+CHARACTERS_PER_BATCH = 1 << 20
+"""Of names that come one by one."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How likely one name is."""
+    """How likely one name is, in the spelling of the training names."""
 
     name: str
     log_prob: float | None  # nats, of all characters and the end of the name; None if a character is unknown
     unknown: str = ""  # the characters that the model does not know
+    label: str | None = None  # the likeliest; None if it was asked for, or there are none
+    label_probability: float | None = None  # of the likeliest label, given the name
 
     @property
     def per_character(self) -> float | None:
@@ -36,29 +47,88 @@ class Score:
     @property
     def perplexity(self) -> float | None:
         """exp(-per_character): 1 is certain, V is a guess among all."""
-        return None if self.per_character is None else math.exp(min(-self.per_character, 700.0))
+        return None if self.per_character is None else math.exp(min(-self.per_character, LARGEST_EXPONENT))
+
+
+class ScoreColumns(NamedTuple):
+    """The same of n names, column by column: arrays (n,).
+
+    NaN in rows without a text, and for texts with unknown characters.
+    """
+
+    log_prob: NDArray[np.float64]
+    per_character: NDArray[np.float64]
+    unknown: NDArray[np.object_]  # texts, empty for most; None in rows without a text
+    label: NDArray[np.object_]  # the likeliest; None where there is none to guess
+    label_probability: NDArray[np.float64]
+
+    @property
+    def perplexity(self) -> NDArray[np.float64]:
+        """As of a `Score`, (n,)."""
+        return np.exp(np.minimum(-self.per_character, LARGEST_EXPONENT))
+
+    def take(self, places: NDArray[np.int64]) -> "ScoreColumns":
+        """The figures in other places; -1 is a row without a text."""
+        numbers = (self.log_prob, self.per_character, self.label_probability)
+        log_prob, per_character, probability = (np.append(column, np.nan)[places] for column in numbers)
+        unknown, label = (np.append(column, [None])[places] for column in (self.unknown, self.label))
+        return ScoreColumns(log_prob, per_character, unknown, label, probability)
 
 
 class Scorer:
     """Scores names with an exported model. Needs NumPy and ONNX Runtime alone.
 
+    Where names have labels, a name's likelihood is that among names of the label asked for. Without one it is
+    the sum over labels, each weighted by its share in training; by Bayes' theorem, so is the likeliest label.
+
     May be called from many threads, and pickled, like a `Sampler`.
 
     Args:
         model: a `model.onnx` or an export's folder; None takes the newest under checkpoints/.
+        label: of the names.
 
     Raises:
         ModelFileError: there is no such file, or it is not one of ours.
+        RequestError: the model has no such label.
     """
 
-    def __init__(self, model: Path | str | None = None) -> None:
+    def __init__(self, model: Path | str | None = None, *, label: str | None = None) -> None:
         path = find_model(model, MODEL_FILE)
         self._model = _open(path)
         self._path = path.absolute()
+        self._label = label
+        if label is not None:
+            self.info.label_id(label)  # refused at once
 
     @cached_property
     def _model(self) -> NextCharacterModel:
         return _open(self._path)
+
+    @property
+    def guesses_labels(self) -> bool:
+        """True where names have labels, and none was asked for."""
+        return bool(self.info.labels) and self._label is None
+
+    @cached_property
+    def _transitions(self) -> list[Transitions]:
+        """Of the label asked for, of each label, or of names without."""
+        info, vocab_size = self.info, len(self.info.vocabulary)
+        labels = [self._label] if self._label is not None else info.labels
+        sizes = [vocab_size] * info.block_size
+        before = [[info.label_id(label)] for label in labels] or [[]]
+
+        def transitions(label: list[int]) -> Transitions:
+            def log_probs(contexts: NDArray[np.int64]) -> NDArray[np.float64]:
+                labels = np.broadcast_to(np.array(label, dtype=np.int64), (len(contexts), len(label)))
+                return log_softmax(self._model.next_logits(np.concatenate([labels, contexts], axis=1)))
+
+            return Transitions(log_probs, sizes, vocab_size)
+
+        return list(map(transitions, before))
+
+    @cached_property
+    def _character_ids(self) -> CharacterIds:
+        return CharacterIds(self.info.vocabulary)
 
     @property
     def info(self) -> ModelInfo:
@@ -66,7 +136,33 @@ class Scorer:
         return self._model.info
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path}  # a copy opens it at its first use, see `Sampler`
+        return {"_path": self._path, "_label": self._label}  # a copy opens it at its first use, see `Sampler`
+
+    def log_probs(self, names: Any) -> NDArray[np.float64]:
+        """Log-likelihoods of a column of names.
+
+        Args:
+            names: n texts: a list, a NumPy array, an Arrow array of strings or of a dictionary of strings,
+                chunked or not, or a column of Polars, pandas or DuckDB.
+
+        Returns:
+            Nats, float64 (n,): NaN where there is no text (a null, None), or one with a character that the
+            model does not know.
+
+        Raises:
+            DataError: something is no text.
+        """
+        return self.columns(names).log_prob
+
+    def columns(self, names: Any) -> ScoreColumns:
+        """All figures of a column of names; arguments and errors as for `log_probs`."""
+        expect_several("names", names)
+        nothing, no_texts = np.zeros(0), np.zeros(0, dtype=object)
+        parts = [ScoreColumns(nothing, nothing, no_texts, no_texts, nothing)]
+        for texts, places in pieces(names):
+            part = self._score(spelled(texts, self.info.text_rules))
+            parts.append(part if places is None else part.take(places))
+        return ScoreColumns(*map(np.concatenate, zip(*parts, strict=True)))
 
     def score(self, names: Sequence[str]) -> list[Score]:
         """Scores in the order of `names`."""
@@ -74,47 +170,63 @@ class Scorer:
 
     def stream(self, names: Iterable[str]) -> Iterator[Score]:
         """Score lazily, in memory that does not grow with the number of names."""
-        most = LOGITS_PER_CALL // (len(self.info.vocabulary) + self.info.block_size)
         batch: list[str] = []
-        n_contexts = 0
-        for name in names:
+        n_characters = 0
+        rules = self.info.text_rules
+        for name in names if rules == PLAIN else map(rules.name, names):
             batch.append(name)
-            n_contexts += len(name) + 1
-            if n_contexts >= most:
-                yield from self._score_batch(batch)
-                batch, n_contexts = [], 0
-        yield from self._score_batch(batch)
+            n_characters += len(name)
+            if n_characters >= CHARACTERS_PER_BATCH or len(batch) == TEXTS_PER_PIECE:
+                yield from self._scores(batch)
+                batch, n_characters = [], 0
+        yield from self._scores(batch)
 
-    def _score_batch(self, names: list[str]) -> Iterator[Score]:
-        known = set(self.info.characters)
-        unknown = ["".join(sorted(set(name) - known)) for name in names]
-        log_probs = iter(self._log_probs([name for name, bad in zip(names, unknown, strict=True) if not bad]))
-        for name, bad in zip(names, unknown, strict=True):
-            yield Score(name, None if bad else next(log_probs), bad)
+    def _scores(self, names: list[str]) -> Iterator[Score]:
+        columns = self.columns(names)
+        log_probs = columns.log_prob.tolist()
+        if not self.guesses_labels:
+            for name, log_prob, unknown in zip(names, log_probs, columns.unknown, strict=True):
+                yield Score(name, None if unknown else log_prob, unknown)
+            return
+        guesses = zip(columns.label, columns.label_probability.tolist(), strict=True)
+        for name, log_prob, unknown, guess in zip(names, log_probs, columns.unknown, guesses, strict=True):
+            yield Score(name, None, unknown) if unknown else Score(name, log_prob, unknown, *guess)
 
-    def _log_probs(self, names: list[str]) -> list[float]:
-        """Log-likelihoods of names whose characters are all known."""
-        if not names:
-            return []
-        block_size = self.info.block_size
-        # One long row: T boundaries before each name and one after it, so that no context sees another name.
-        # The N characters and ends of names are predicted.
-        lengths = np.array([len(name) for name in names])
-        ids = self.info.vocabulary.encode("".join(names))
-        name_of = np.repeat(np.arange(len(names)), lengths)
-        at = np.arange(len(ids)) + (name_of + 1) * block_size + name_of
-        ends = np.cumsum(lengths + block_size + 1) - 1
-        row = np.full(int(ends[-1]) + 1, BOUNDARY, dtype=np.int64)
-        row[at] = ids
-        targets = np.sort(np.concatenate([at, ends]))
-        contexts = sliding_window_view(row, block_size)[targets - block_size]  # (N, T)
-        log_probs = log_softmax(self._model.next_logits(contexts))  # (N, T) -> (N, V)
-        predicted = log_probs[np.arange(len(targets)), row[targets]]  # (N,)
-        if np.isnan(predicted).any():
+    def _score(self, texts: TextColumn) -> ScoreColumns:
+        ids, is_known, unknown = self._character_ids(texts)
+        log_probs = np.zeros((len(self._transitions), len(is_known)))  # (L, n), or (1, n)
+        for rows in texts.parts(self._transitions[0].windows_at_once):
+            offsets = texts.offsets[rows.start : rows.stop + 1]
+            windows = Windows(ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.info.block_size)
+            for i, transitions in enumerate(self._transitions):
+                log_probs[i, rows] = windows.sums(transitions.of(windows))
+        label = np.full(len(is_known), None, dtype=object)
+        probability = np.full(len(is_known), np.nan)
+        log_prob = log_probs[0]
+        if self.guesses_labels:
+            with np.errstate(divide="ignore"):  # no training name has that label
+                log_probs += np.log(self.info.label_shares)[:, None]
+            log_prob = np.logaddexp.reduce(log_probs, axis=0)
+            likeliest = log_probs.argmax(axis=0)
+            label[is_known] = np.array(self.info.labels, dtype=object)[likeliest[is_known]]
+            probability[is_known] = np.exp(log_probs.max(axis=0) - log_prob)[is_known]
+        if np.isnan(log_prob[is_known]).any():
             raise ModelFileError(f"{self._path}: damaged (its log-likelihoods are NaN)")
-        starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
-        totals: list[float] = np.add.reduceat(predicted, starts).tolist()
-        return totals
+        log_prob[~is_known] = np.nan
+        return ScoreColumns(log_prob, log_prob / (texts.lengths + 1), unknown, label, probability)
+
+
+def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
+    """The texts in the spelling of the training names."""
+    if rules == PLAIN or (rules.case == "keep" and texts.codepoints.dtype == np.uint8):
+        return texts  # ASCII, which no Unicode form changes
+    whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    bounds = texts.offsets.tolist()
+    names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
+    if not names:
+        return texts
+    changed = next(pieces(names)).texts
+    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 
 def _open(path: Path) -> NextCharacterModel:

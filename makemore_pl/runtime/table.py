@@ -4,14 +4,15 @@ A draw takes the smallest id whose cumulative probability exceeds the uniform (d
 id is the largest uniform for which that id or one before it is drawn; so the id drawn is the first whose
 limit the uniform does not exceed. Limits are made once, for all contexts, and are exact.
 
-Notation: n names, V vocabulary size, T block size, R = V^T contexts.
+Notation: n names, V vocabulary size, T block size, P positions of a context (T, or with a label T + 1), R
+contexts: V^T, for each label.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from makemore_pl.exported.metadata import TABLE
 from makemore_pl.runtime.decoding import Decoding, bend, log_softmax, prefix_log_prob
-from makemore_pl.runtime.metadata import TABLE
 from makemore_pl.vocabulary import BOUNDARY
 
 NAMES_AT_A_TIME = 1 << 13
@@ -25,26 +26,33 @@ class LogitTable:
     """The logits of a model after every context, and names drawn from them. Many threads may call it.
 
     Args:
-        logits: float32 (R, V); row r is context number r in base V.
+        logits: float32 (R, V); row r is context number r in base V, the label's number before the characters.
         block_size: T.
     """
 
     def __init__(self, logits: NDArray[np.float32], block_size: int) -> None:
         self._logits = logits
         self._block_size = block_size
-        self._factors = logits.shape[1] ** np.arange(block_size - 1, -1, -1)
+        n_ids = logits.shape[1]
+        self._of_label = n_ids**block_size  # contexts of each label
+        self._factors = n_ids ** np.arange(block_size - 1, -1, -1)
         self._log_p = log_softmax(logits).ravel()
         # The next context's number when the boundary is drawn, (R,): a look-up is faster than a remainder.
-        self._following = np.arange(len(logits)) * logits.shape[1] % len(logits)
+        rows = np.arange(len(logits))
+        self._following = rows * n_ids % self._of_label + rows - rows % self._of_label
         self._latest: tuple[Bent, NDArray[np.float32]] | None = None
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
-        """context int64 (n, T) -> logits float32 (n, V)."""
-        logits: NDArray[np.float32] = self._logits[context @ self._factors]
+        """context int64 (n, P) -> logits float32 (n, V)."""
+        logits: NDArray[np.float32] = self._logits[self._rows(context)]
         return logits
 
     def generate(
-        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+        self,
+        uniforms: NDArray[np.float32],
+        prefix: NDArray[np.int64],
+        decoding: Decoding,
+        label_ids: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Draw names; arguments and results are those of `sample_stepwise` with `next_logits`."""
         n, steps = uniforms.shape
@@ -52,14 +60,17 @@ class LogitTable:
         p = len(prefix)
         tokens = np.full((n, p + steps), BOUNDARY)
         tokens[:, :p] = prefix
-        log_prob = np.full(n, prefix_log_prob(self.next_logits, self._block_size, prefix))
+        labels = np.empty((n, 0), dtype=np.int64) if label_ids is None else label_ids[:, None]  # (n, P - T)
+        log_prob = prefix_log_prob(self.next_logits, self._block_size, prefix, labels)
         context = np.concatenate([np.full(self._block_size, BOUNDARY), prefix])[-self._block_size :]
+        contexts = np.concatenate([labels, np.broadcast_to(context, (n, self._block_size))], axis=1)  # (n, P)
+        first_rows = self._rows(contexts)
         n_contexts, n_ids = self._logits.shape
         n_short = decoding.min_length - p  # draws that may not end a name
         longest = 0
         for start in range(0, n, NAMES_AT_A_TIME):
             growing = np.arange(start, min(start + NAMES_AT_A_TIME, n))  # names, a of them
-            rows = np.full(len(growing), context @ self._factors)
+            rows = first_rows[growing]
             for step in range(steps):
                 of_rows = limits.take(rows - n_contexts if step < n_short else rows, axis=0)  # (a, V)
                 drawn = (of_rows >= uniforms[growing, step][:, None]).argmax(axis=1)  # (a, V) -> (a,)
@@ -73,6 +84,14 @@ class LogitTable:
                 rows = self._following.take(rows[longer]) + drawn[longer]
         length = np.count_nonzero(prefix) + longest if n else 0
         return tokens[:, :length], log_prob.astype(np.float32)
+
+    def _rows(self, contexts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of contexts: int64 (n, P) -> (n,)."""
+        n_labels = contexts.shape[1] - self._block_size  # of each context: 0 or 1
+        rows: NDArray[np.int64] = contexts[:, n_labels:] @ self._factors
+        if n_labels:
+            rows += (contexts[:, 0] - self._logits.shape[1]) * self._of_label
+        return rows
 
     def _limits(self, decoding: Decoding) -> NDArray[np.float32]:
         """Limits after every context, then those without boundary, float32 (2R, V). The latest are kept."""
@@ -105,8 +124,8 @@ def limits_of(scores: NDArray[np.float64], decoding: Decoding) -> NDArray[np.flo
 def stored_logits(content: bytes, n_contexts: int, n_ids: int) -> NDArray[np.float32] | None:
     """Find the tensor `TABLE` in the bytes of an ONNX file: float32 (R, V), read-only.
 
-    ONNX Runtime hands out no tensor of a graph but its outputs. A protocol buffer holds a tensor as its shape,
-    type and name, then the numbers as they are (TensorProto in onnx.proto); so these are searched for.
+    ONNX Runtime hands out no tensor of a graph but its outputs. A protocol buffer holds a tensor as its
+    shape, type and name, then the numbers as they are (TensorProto in onnx.proto): these are searched for.
 
     Returns:
         None where they are not there in this order, as in a file that another program has written anew.

@@ -13,13 +13,13 @@ from helpers import open_graph, random_weights
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
 
+from makemore_pl.exported.metadata import FORMS, Form
 from makemore_pl.graph import loops
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model import folded_weights
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
-from makemore_pl.runtime.metadata import FORMS, Form
 
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 

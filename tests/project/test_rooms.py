@@ -11,9 +11,12 @@ from helpers import ROOT
 PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
-    ("files", "memory", "vocabulary"),
-    ("wishes",),
+    ("files", "memory", "text", "vocabulary"),
+    ("options",),
+    ("exported",),
+    ("columns", "wishes"),
     ("runtime",),
+    ("page", "reading"),
     ("data",),
     ("model",),
     ("graph",),
@@ -24,6 +27,7 @@ FLOORS = (
     ("studies",),
     ("report",),
     ("parsing",),
+    ("tables",),
     ("commands",),
     ("cli",),
     ("__main__",),

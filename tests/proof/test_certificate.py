@@ -9,6 +9,7 @@ import torch
 from helpers import open_graph, trained_like
 from onnx import TensorProto
 
+from makemore_pl.exported.metadata import Form
 from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.graph.forms import build_model
 from makemore_pl.model.fold import fold
@@ -24,7 +25,6 @@ from makemore_pl.proof.certificate import (
     largest_gain,
 )
 from makemore_pl.proof.network_reader import stored_network
-from makemore_pl.runtime.metadata import Form
 
 
 def weights_of(block_size: int = 3, n_layers: int = 1, n_hidden: int = 40) -> FoldedWeights:
@@ -82,7 +82,7 @@ def test_the_first_layers_part_is_exact() -> None:
     contexts = np.array(list(itertools.product(range(11), repeat=3)))
     z = weights.embedding[contexts].reshape(len(contexts), -1) @ weight.T
     expected = np.abs(z * 1e-7).max()
-    wrong = replace(network, tables=network.tables * (1 + 1e-7))
+    wrong = replace(network, tables=[table * (1 + 1e-7) for table in network.tables])
     assert first_deviation(network, wrong)[0] == pytest.approx(expected, rel=1e-6)
 
 

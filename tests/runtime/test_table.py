@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from makemore_pl import Sampler
+from makemore_pl.exported.metadata import TABLE
+from makemore_pl.model.context_space import ContextSpace
 from makemore_pl.runtime import engines
 from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
 from makemore_pl.runtime.engines import GraphSampler, open_engine
-from makemore_pl.runtime.metadata import TABLE
 from makemore_pl.runtime.table import LogitTable, limits_of, stored_logits
 
 BENDS: list[dict[str, Any]] = [
@@ -42,20 +43,32 @@ DECODINGS = st.builds(
     prefix=st.lists(st.integers(0, 1), max_size=4),
     decoding=DECODINGS,
     equal=st.booleans(),
+    n_labels=st.integers(0, 3),
 )
 def test_the_names_of_the_step_by_step_sampler(
-    seed: int, v: int, t: int, n: int, steps: int, prefix: list[int], decoding: Decoding, equal: bool
+    seed: int,
+    v: int,
+    t: int,
+    n: int,
+    steps: int,
+    prefix: list[int],
+    decoding: Decoding,
+    equal: bool,
+    n_labels: int,
 ) -> None:
     """Also where logits are equal and uniforms few, so that many lie on the border between two ids."""
     rng = np.random.default_rng(seed)
-    logits = np.zeros((v**t, v), np.float32) if equal else rng.normal(0, 3, (v**t, v)).astype(np.float32)
+    shape = max(1, n_labels) * v**t, v
+    logits = np.zeros(shape, np.float32) if equal else rng.normal(0, 3, shape).astype(np.float32)
+    space = ContextSpace(v, t, n_labels)
     table = LogitTable(logits, t)
     uniforms = rng.random((n, steps), dtype=np.float32)
     if equal:
         uniforms = (uniforms * v).astype(np.int64).astype(np.float32) / np.float32(v)
-    request = uniforms, np.array(prefix, dtype=np.int64), decoding
+    label_ids = v + rng.integers(n_labels, size=n) if n_labels else None
+    request = uniforms, np.array(prefix, dtype=np.int64), decoding, label_ids
     tokens, log_prob = table.generate(*request)
-    expected, expected_log_prob = sample_stepwise(table.next_logits, t, *request)
+    expected, expected_log_prob = sample_stepwise(lambda c: logits[space.numbers(c)], t, *request)
     np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_allclose(log_prob, expected_log_prob, rtol=1e-6, atol=1e-6)
 
