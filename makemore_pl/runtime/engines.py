@@ -22,6 +22,8 @@ MOST = np.iinfo(np.int64).max
 """Largest int64."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
+NAMES_PER_THREAD_BY_TABLE = 20_000
+"""The same where NumPy draws them: between its many short calls, threads wait for Python's lock."""
 DRAWS_PER_CONTEXT = 4
 """Names are drawn from a file's table if they may take at least this many draws for each of its contexts."""
 MOST_LOGITS = 1 << 21
@@ -140,9 +142,12 @@ class GraphSampler:
             names = self._run(["codepoints", "log_prob"], uniforms[part], prefix, decoding, labels)
             return _expect_names((names[0], names[1]), len(uniforms[part]), self._file.path)
 
-        n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
+        least = NAMES_PER_THREAD if table is None else NAMES_PER_THREAD_BY_TABLE
+        n_parts = min(_CORES, len(uniforms) // least)
         if n_parts <= 1:
             return run(slice(None))
+        if table is not None:
+            table.limits(decoding)  # made once, and not by each thread
         bounds = [len(uniforms) * part // n_parts for part in range(n_parts + 1)]
         # ONNX Runtime and NumPy release Python's lock while they run. The pool lives for this call alone: so
         # none of its threads can be missing after a fork.

@@ -56,7 +56,7 @@ class LogitTable:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Draw names; arguments and results are those of `sample_stepwise` with `next_logits`."""
         n, steps = uniforms.shape
-        limits = self._limits(decoding)
+        limits = self.limits(decoding)
         p = len(prefix)
         tokens = np.full((n, p + steps), BOUNDARY)
         tokens[:, :p] = prefix
@@ -93,7 +93,7 @@ class LogitTable:
             rows += (contexts[:, 0] - self._logits.shape[1]) * self._of_label
         return rows
 
-    def _limits(self, decoding: Decoding) -> NDArray[np.float32]:
+    def limits(self, decoding: Decoding) -> NDArray[np.float32]:
         """Limits after every context, then those without boundary, float32 (2R, V). The latest are kept."""
         bent = (decoding.temperature, decoding.top_k, decoding.top_p)
         latest = self._latest
