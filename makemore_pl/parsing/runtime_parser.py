@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from makemore_pl.errors import RequestError
 from makemore_pl.parsing.names_io import read_names
-from makemore_pl.runtime.options import REQUIRED
+from makemore_pl.runtime.options import REQUIRED, read_value, value_type
 
 
 class RuntimeParser(argparse.ArgumentParser):
@@ -18,15 +18,16 @@ class RuntimeParser(argparse.ArgumentParser):
     Args:
         command: the command's name.
         description: one sentence for its help.
-        formats: forms of the output, the default first.
+        formats: forms of the output, the default first; without any, there is no --format.
     """
 
-    def __init__(self, command: str, description: str, formats: Sequence[str]) -> None:
+    def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:
         super().__init__(prog=f"makemore {command}", description=description, allow_abbrev=False)
         model_help = "ONNX file or an export's folder; the newest under checkpoints/ if left out"
         self.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=model_help)
-        format_help = "form of the output (default: %(default)s)"
-        self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
+        if formats:
+            format_help = "form of the output (default: %(default)s)"
+            self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
 
     def add_options(self, *options: type[Any]) -> None:
         """Add an option for each field of options dataclasses, see runtime/options.py."""
@@ -47,7 +48,7 @@ def _value(f: Field[Any]) -> dict[str, Any]:
     """How argparse reads and explains the value of one option."""
     help = f.metadata["help"]
     default = None if f.default is REQUIRED else f.default
-    kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type  # int of int | None
+    kind = value_type(f)
     if kind is bool:
         return {"action": "store_true", "help": help}
     metavar = f.metadata["metavar"] or f.name.upper()
@@ -58,4 +59,4 @@ def _value(f: Field[Any]) -> dict[str, Any]:
         help = f"{help}; a file with one per line"
         return {"type": read_names, "default": default, "metavar": "FILE", "help": help}
     shown = help if default in (None, "") else f"{help} (default: {default})"
-    return {"type": kind, "default": default, "metavar": metavar, "help": shown}
+    return {"type": partial(read_value, f), "default": default, "metavar": metavar, "help": shown}

@@ -1,6 +1,7 @@
 """The distribution of an exported model's names, given a wish: its logits, bent, and the wish's automaton."""
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,38 @@ from makemore_pl.wishes.conditional import Conditional
 
 CONTEXTS_PER_CALL = 1 << 14
 """Bounds the memory of the network's hidden layers."""
+MOST_KEPT_BYTES = 256 << 20
+"""Of the tables of earlier wishes."""
+
+
+class Conditionals:
+    """A model's distributions given a wish. The latest ones are kept: their tables take longer than names.
+
+    Args:
+        engine: an open file.
+        path: the file.
+    """
+
+    def __init__(self, engine: NextCharacterModel | GraphSampler, path: Path) -> None:
+        self._engine, self._path = engine, path
+        self._model: NextCharacterModel | None = None  # opened for the first wish
+        self._kept: dict[Wish, Conditional] = {}  # the latest one comes last
+        self._lock = threading.Lock()
+
+    def of(self, wish: Wish) -> Conditional:
+        """The distribution given a wish; errors as `conditional`."""
+        with self._lock:
+            found = self._kept.pop(wish, None)
+            if found is not None:
+                self._kept[wish] = found
+                return found
+        self._model = self._model or next_character_model(self._engine, self._path)
+        new = conditional(self._model, wish)  # may take long: others need not wait for it
+        with self._lock:
+            self._kept[wish] = new
+            while len(self._kept) > 1 and sum(c.n_bytes for c in self._kept.values()) > MOST_KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+        return new
 
 
 def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:

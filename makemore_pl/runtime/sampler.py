@@ -22,7 +22,7 @@ from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 
 if TYPE_CHECKING:
-    from makemore_pl.wishes.conditional import Conditional
+    from makemore_pl.runtime.exact import Conditionals
 
 MANY_NAMES = 100_000
 """Fewer names fit everywhere."""
@@ -54,7 +54,6 @@ class Sampler:
         path = find_model(model, SAMPLER_FILE, MODEL_FILE)
         self._engine = open_engine(path, prepare)
         self._file: dict[str, Any] = {"path": path.absolute(), "prepare": prepare}
-        self._latest: tuple[Wish, Conditional] | None = None
 
     @cached_property
     def _engine(self) -> NextCharacterModel | GraphSampler:
@@ -66,11 +65,10 @@ class Sampler:
         return self._engine.info
 
     @cached_property
-    def _model(self) -> NextCharacterModel:
-        """The probabilities of the next character."""
-        from makemore_pl.runtime.exact import next_character_model
+    def _conditionals(self) -> "Conditionals":
+        from makemore_pl.runtime.exact import Conditionals
 
-        return next_character_model(self._engine, self._file["path"])
+        return Conditionals(self._engine, self._file["path"])
 
     @cached_property
     def _codepoints(self) -> NDArray[np.int32]:
@@ -80,7 +78,7 @@ class Sampler:
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens its file at its first use, and not when it is unpickled: a process of a pool that fails
         # then is lost with its task, for which the caller would wait forever.
-        return {"_file": self._file, "_latest": None}
+        return {"_file": self._file}
 
     @takes(Request)
     def sample(self, request: Request) -> list[str]:
@@ -123,7 +121,7 @@ class Sampler:
             RequestError: an option out of its range, or a wish that no name fulfils.
             NotExactError: it cannot be computed; the message says why.
         """
-        return math.exp(self._conditional(wish).log_probability)
+        return math.exp(self._conditionals.of(wish).log_probability)
 
     @takes(Wish)
     def collision_probability(self, wish: Wish) -> float:
@@ -131,7 +129,7 @@ class Sampler:
 
         Errors as `probability`.
         """
-        return math.exp(self._conditional(wish).log_collision())
+        return math.exp(self._conditionals.of(wish).log_collision())
 
     @takes(Wish)
     def n_names(self, wish: Wish) -> int | None:
@@ -139,7 +137,7 @@ class Sampler:
 
         Errors as `probability`.
         """
-        return self._conditional(wish).n_names()
+        return self._conditionals.of(wish).n_names()
 
     @takes(IdRequest)
     def for_ids(self, request: IdRequest) -> list[str]:
@@ -157,7 +155,7 @@ class Sampler:
         wish, ids = request.wish(), list(request.ids)
         names: list[str] = []
         try:
-            conditional = self._conditional(wish)
+            conditional = self._conditionals.of(wish)
         except NotExactError as error:
             warnings.warn(f"names are drawn and rejected: {error}", RejectionWarning, stacklevel=3)
             way = ways.rejecting(self._engine, wish)
@@ -174,15 +172,6 @@ class Sampler:
             tokens, _ = conditional.draw(len(some), IdUniforms(some, request.key))
             names += ways.to_text(self._codepoints[tokens])
         return names
-
-    def _conditional(self, wish: Wish) -> "Conditional":
-        """The distribution of names given a wish. The latest one is kept."""
-        from makemore_pl.runtime.exact import conditional
-
-        latest = self._latest
-        if latest is None or latest[0] != wish:
-            latest = self._latest = wish, conditional(self._model, wish)
-        return latest[1]
 
     def _start(self, request: Request) -> Iterator[Batch]:
         way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
@@ -201,7 +190,7 @@ class Sampler:
         return ways.rejecting(self._engine, wish)
 
     def _exact_way(self, request: Request, wish: Wish) -> Way:
-        conditional = self._conditional(wish)
+        conditional = self._conditionals.of(wish)
         n_names = conditional.n_names() if request.unique else None
         if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
