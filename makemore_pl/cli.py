@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from makemore_pl import __version__
-from makemore_pl.errors import MakemoreError
+from makemore_pl.errors import MakemoreError, MissingPackageError
 from makemore_pl.memory import memory_cap, out_of_memory
 
 COMMANDS = {
@@ -29,10 +29,11 @@ COMMANDS = {
     "sample": ("sample", "make up names with an exported model"),
     "score": ("score", "log-likelihood and perplexity of given names"),
     "info": ("info", "what an exported file holds"),
+    "serve": ("serve", "answer requests for names and scores over HTTP"),
 }
 """Of each command: its module under makemore_pl/commands, imported when it is needed, in which
 `run(command, args)` returns the exit code; and a line for the help."""
-CAPPED = ("export", "verify", "sample", "score", "info")
+CAPPED = ("export", "verify", "sample", "score", "info", "serve")
 """Commands that compute what files of other people say, which cannot be estimated: their memory is capped."""
 HELP = """\
 usage: makemore COMMAND [options]
@@ -125,10 +126,7 @@ def _run(args: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("makemore_pl"):
             raise
-        raise MakemoreError(
-            f"'makemore {command}' needs the package {error.name}: pip install 'makemore-pl[train]', "
-            "or in a clone: pip install -e '.[train]'"
-        ) from error
+        raise MissingPackageError(f"'makemore {command}'", error.name, "train") from error
     with memory_cap() if command in CAPPED else nullcontext():
         return int(run(command, args[1:]))
 

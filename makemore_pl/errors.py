@@ -65,6 +65,22 @@ class MemoryLimitError(MakemoreError):
     """Something that would take more memory than the limit allows."""
 
 
+class MissingPackageError(MakemoreError):
+    """A package of one of the extras that is not installed.
+
+    Args:
+        what: needs it.
+        package: its name.
+        extra: brings it.
+    """
+
+    def __init__(self, what: str, package: str | None, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package}: pip install 'makemore-pl[{extra}]', "
+            f"or in a clone: pip install -e '.[{extra}]'"
+        )
+
+
 class FoldError(MakemoreError):
     """A BatchNorm that cannot be folded into a Linear before it."""
 

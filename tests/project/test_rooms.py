@@ -24,6 +24,7 @@ FLOORS = (
     ("studies",),
     ("report",),
     ("parsing",),
+    ("service",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -1,0 +1,116 @@
+"""Rows as the body of an answer: JSON, NDJSON or plain text, whole or as they come."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from json.encoder import encode_basestring
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from makemore_pl.errors import MakemoreError
+from makemore_pl.runtime.scorer import Score
+from makemore_pl.service.queries import FORMATS
+
+NOT_STORED = {"cache-control": "no-store"}
+SCORE_COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
+
+log = logging.getLogger("makemore.service")
+
+Encode = Callable[[Any], str]
+"""A row as a JSON object, or as a line of text."""
+
+
+def _sampled(row: Sequence[Any]) -> str:
+    # As `json.dumps` writes it, in half the time.
+    return f'{{"name": {encode_basestring(row[0])}, "log_prob": {row[1]!r}}}'
+
+
+def _for_id(row: Sequence[Any]) -> str:
+    return f'{{"id": {encode_basestring(row[0])}, "name": {encode_basestring(row[1])}}}'
+
+
+def _scored(score: Score) -> str:
+    return json.dumps({column: getattr(score, column) for column in SCORE_COLUMNS}, ensure_ascii=False)
+
+
+def _scored_text(score: Score) -> str:
+    log_prob = "-" if score.log_prob is None else f"{score.log_prob:.4f}"
+    return f"{log_prob}\t{score.name}"
+
+
+ENCODERS: dict[str, tuple[Encode, Encode]] = {
+    "names": (_sampled, lambda row: row[0]),
+    "ids": (_for_id, "\t".join),
+    "scores": (_scored, _scored_text),
+}
+"""For each kind of rows: as JSON, and as text."""
+
+
+def encode(rows: Iterable[Any], kind: str, form: str) -> str:
+    """The rows of an answer, or a part of them, without what stands around an array."""
+    as_json, as_text = ENCODERS[kind]
+    if form == "json":
+        return ",\n".join(map(as_json, rows))
+    return "".join([f"{row}\n" for row in map(as_json if form == "ndjson" else as_text, rows)])
+
+
+def to_bytes(text: str) -> bytes:
+    # A single surrogate, which JSON can write and UTF-8 cannot, becomes `\udXXX`: again JSON.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def whole(rows: Iterable[Any], kind: str, form: str) -> Response:
+    """An answer of few rows."""
+    text = encode(rows, kind, form)
+    body = to_bytes(f"[{text}]\n" if form == "json" else text)
+    return Response(body, media_type=FORMATS[form], headers=NOT_STORED)
+
+
+def head(form: str) -> Response:
+    """The answer to HEAD: the headers alone. How long the body would be is not known."""
+    response = Response(media_type=FORMATS[form], headers=NOT_STORED)
+    del response.headers["content-length"]
+    return response
+
+
+class StreamedRows(StreamingResponse):
+    """An answer of many rows, sent as they come and as fast as they are read.
+
+    Args:
+        parts: the rows, some at a time.
+        kind: of the rows.
+        form: of the answer.
+        ended: called at the end, whether all has been read or the client has left.
+    """
+
+    def __init__(
+        self, parts: AsyncIterator[Sequence[Any]], kind: str, form: str, ended: Callable[[], None]
+    ) -> None:
+        super().__init__(_chunks(parts, kind, form), media_type=FORMATS[form], headers=NOT_STORED)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except (MakemoreError, HTTPException) as error:
+            # Status and headers are gone. Without its end, the client can tell that the body is not whole.
+            log.warning("a stream is cut short: %s", error)
+
+
+async def _chunks(parts: AsyncIterator[Sequence[Any]], kind: str, form: str) -> AsyncIterator[bytes]:
+    separator = "["
+    async for rows in parts:
+        text = encode(rows, kind, form)
+        yield to_bytes(separator + text if form == "json" else text)
+        separator = ",\n"
+    if form == "json":
+        yield b"]\n"

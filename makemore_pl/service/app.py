@@ -1,0 +1,200 @@
+"""The application: what is at which path."""
+
+import asyncio
+import json
+import os
+import threading
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from makemore_pl import __version__
+from makemore_pl.errors import RejectionWarning, RequestError
+from makemore_pl.runtime.request import IdRequest, Request
+from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.service import counters, openapi
+from makemore_pl.service.answers import NOT_STORED, StreamedRows, head, whole
+from makemore_pl.service.bodies import expect_short, names_in, read_body
+from makemore_pl.service.compute import MOST_STREAMS, Stream, Threads, draw_all
+from makemore_pl.service.problems import BUSY, add_handlers
+from makemore_pl.service.queries import MAX_QUERY_BYTES, read_pairs, split_format
+from makemore_pl.service.reservoir import Reservoir, Row
+from makemore_pl.service.served_model import FEW, Watched
+from makemore_pl.service.timing import Timing
+
+WATCH_SECONDS = 1.0
+"""Between two looks at the model's files."""
+SHORT_QUERY_BYTES = 200
+"""Queries up to it are read once."""
+FEW_CHARACTERS = 2_000
+"""So many are scored at once."""
+ENDING_SECONDS = 5.0
+"""After the last answer: a thread that still computes does not keep the process longer."""
+
+
+class Service:
+    """The endpoints. What takes a millisecond is done at once, everything else in a thread.
+
+    Args:
+        watched: the model.
+    """
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._document = json.dumps(openapi.document(), ensure_ascii=False).encode()
+        self._threads = Threads()
+        self._n_streams = 0
+
+    async def names(self, http: HttpRequest) -> Response:
+        """New names."""
+        model = self._watched.now
+        query = _query_of(http)
+        read = model.asked if len(query) <= SHORT_QUERY_BYTES else model.read
+        request, form, reservoir = read(query, http.headers.get("accept", ""))
+        if http.method == "HEAD":
+            return head(form)
+        if isinstance(request, IdRequest):
+            made = await self._threads.run(lambda: model.sampler.for_ids(**vars(request)))
+            counters.names.inc(len(made))
+            return whole(zip(request.ids, made, strict=True), "ids", form)
+        if request.n > FEW:
+            return await self._stream(model.sampler, request, form)
+        if reservoir is not None:
+            rows = await self._drawn_ahead(reservoir, request.n)
+        elif request.is_plain and not request.unique:
+            rows = draw_all(model.sampler, request)
+        else:
+            rows = await self._threads.run(lambda: draw_all(model.sampler, request))
+        counters.names.inc(len(rows))
+        return whole(rows, "names", form)
+
+    async def _drawn_ahead(self, reservoir: Reservoir, n: int) -> list[Row]:
+        if not reservoir.has(n):
+            if reservoir.is_quick:
+                reservoir.add(reservoir.draw(n))
+            else:
+                # Others may take what is there meanwhile, but not what this request has drawn.
+                return reservoir.add_but(n, await self._threads.run(lambda: reservoir.draw(n)))
+        return reservoir.take(n)
+
+    async def _stream(self, sampler: Sampler, request: Request, form: str) -> Response:
+        if self._n_streams >= MOST_STREAMS:
+            raise HTTPException(503, "too many streams; try again later, or ask for fewer names", BUSY)
+        self._count_streams(1)
+        try:
+            stream = Stream(sampler, request, self._threads)
+            await stream.start()
+        except BaseException:
+            self._count_streams(-1)
+            raise
+        return StreamedRows(stream.parts(), "names", form, lambda: self._count_streams(-1))
+
+    def _count_streams(self, more: int) -> None:
+        self._n_streams += more
+        counters.streams.inc(more)
+
+    async def score(self, http: HttpRequest) -> Response:
+        """Log-likelihoods of given names."""
+        pairs, form = split_format(read_pairs(_query_of(http)), http.headers.get("accept", ""))
+        names = [value for name, value in pairs if name == "name"]
+        for name, _ in pairs:
+            if name != "name" or http.method == "POST":
+                raise RequestError(f"there is no option {name:.60} here")
+        if http.method == "POST":
+            names = names_in(await read_body(http), http.headers.get("content-type", ""))
+        elif not names:
+            raise RequestError("no name is given: /score?name=emma&name=olivia, or POST an array of them")
+        expect_short(names)
+        if http.method == "HEAD":
+            return head(form)
+        scorer = self._watched.now.scorer
+        if sum(map(len, names)) + len(names) <= FEW_CHARACTERS:
+            scores = scorer.score(names)
+        else:
+            scores = await self._threads.run(lambda: scorer.score(names))
+        counters.scores.inc(len(scores))
+        return whole(scores, "scores", form)
+
+    async def health(self, http: HttpRequest) -> Response:
+        """Which model is served."""
+        info = self._watched.now.info
+        content = {
+            "status": "ok",
+            "model": info.export_id,
+            "newer_export_refused": self._watched.refused,
+            "list": info.list_name,
+            "verification": info.verification,
+            "version": __version__,
+        }
+        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        return Response(body, media_type="application/json", headers=NOT_STORED)
+
+    async def metrics(self, http: HttpRequest) -> Response:
+        """Counters and times."""
+        body, media_type = await to_thread.run_sync(counters.exposition)
+        return Response(body, headers={"content-type": media_type, **NOT_STORED})
+
+    async def openapi(self, http: HttpRequest) -> Response:
+        """What can be asked for."""
+        return Response(self._document, media_type="application/json")
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Watch the model's files while the application runs."""
+        # Names that do not fulfil a wish are never drawn and rejected here: that may take any time, and an
+        # irregular expression is tried on each. What would be a warning is an error of the request.
+        warnings.simplefilter("error", RejectionWarning)
+        counters.begin()
+        watching = asyncio.create_task(self._watch())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        ending = threading.Timer(ENDING_SECONDS, os._exit, [0])
+        ending.daemon = True
+        ending.start()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await to_thread.run_sync(self._watched.look)
+
+
+def _query_of(http: HttpRequest) -> bytes:
+    query: bytes = http.scope["query_string"]
+    if len(query) > MAX_QUERY_BYTES:
+        raise HTTPException(414, f"a query has at most {MAX_QUERY_BYTES:,} bytes, not {len(query):,}")
+    return query
+
+
+def create_app(model: Path | str | None) -> Starlette:
+    """The application, with its model opened.
+
+    Args:
+        model: an ONNX file or an export's folder; None for the newest under checkpoints/.
+
+    Raises:
+        ModelFileError: there is none, or it is not sound.
+    """
+    service = Service(Watched(model))
+    routes = [
+        Route("/names", service.names),
+        Route("/score", service.score, methods=["GET", "POST"]),
+        Route("/health", service.health),
+        Route("/metrics", service.metrics),
+        Route("/openapi.json", service.openapi),
+    ]
+    paths = {route.path for route in routes}
+    app = Starlette(routes=routes, middleware=[Middleware(Timing, paths=paths)], lifespan=service.lifespan)
+    app.router.redirect_slashes = False
+    add_handlers(app)
+    return app
