@@ -1,7 +1,9 @@
 """Files: written whole or not at all, and read with care. Both halves of the project use it."""
 
 import os
+import shutil
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +42,34 @@ def write_output(file: Path, content: bytes) -> None:
         write_whole(file, content)
     except OSError as error:
         raise RequestError(f"{file}: cannot be written ({error.strerror})") from error
+
+
+def move_into_place(work: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move files from `work` into `folder`: all of them, or if one cannot be moved, none.
+
+    A file system renames one file at a time. So earlier files are copied first, and put back after a failure.
+
+    Raises:
+        OSError: one cannot be moved; the folder holds what it held before.
+    """
+    earlier = work / "earlier"
+    earlier.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, earlier)
+    moved = []
+    try:
+        for name in names:
+            (work / name).replace(folder / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            with suppress(OSError):  # as many as can be
+                if (earlier / name).exists():
+                    (earlier / name).replace(folder / name)
+                else:
+                    (folder / name).unlink()
+        raise
 
 
 def whole_lines(file: Path) -> list[str]:

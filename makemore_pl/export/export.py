@@ -11,7 +11,8 @@ import numpy as np
 from makemore_pl import __version__
 from makemore_pl.errors import RequestError
 from makemore_pl.export.onnx_file import save_checked
-from makemore_pl.export.work_folder import move_into_place, work_folder
+from makemore_pl.export.work_folder import work_folder
+from makemore_pl.files import move_into_place
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.memory import in_words, require_memory
@@ -21,7 +22,7 @@ from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.proof.contexts import contexts_to_compare
 from makemore_pl.proof.proof import Report, prove
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.runtime.metadata import MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
+from makemore_pl.runtime.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
 from makemore_pl.runtime.session import MAX_FILE_BYTES
 
 FormChoice = Literal["auto", "mlp", "fused", "table"]
@@ -41,7 +42,7 @@ class Export:
 def export_checkpoint(
     checkpoint: Checkpoint | Path | str, output: Path | str | None = None, form: FormChoice = "auto"
 ) -> Export:
-    """Fold, write and prove `model.onnx`, `sampler.onnx` and `verification.json`.
+    """Fold, write and prove `model.onnx`, `sampler.onnx`, `model.json` and `verification.json`.
 
     The files are written into a temporary folder and moved into place after the proof; until then, old ones
     stay as they are.
@@ -62,7 +63,7 @@ def export_checkpoint(
     folder = Path(output) if output is not None else source.path.parent
     with work_folder(folder) as work:
         report = _write(work, source, form)
-        move_into_place(work, folder, (MODEL_FILE, SAMPLER_FILE, REPORT_FILE))
+        move_into_place(work, folder, (MODEL_FILE, SAMPLER_FILE, INFO_FILE, REPORT_FILE))
     return Export(folder, report)
 
 
@@ -103,6 +104,8 @@ def _write(work: Path, source: Checkpoint, form: FormChoice) -> Report:
     report = prove(model, folded, info, contexts_to_compare(source, model), list(files))
     for file, (graph, own_info) in files.items():  # the same graph, now with its proof in the metadata
         save_checked(graph, replace(own_info, verification=report.summary()), file)
+    proven = replace(info, form=sampler_form, verification=report.summary())
+    (work / INFO_FILE).write_text(proven.to_json(), encoding="utf-8")
     (work / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
     return report
 

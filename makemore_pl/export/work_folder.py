@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,31 +35,3 @@ def work_folder(folder: Path) -> Iterator[Path]:
         for path in made:
             with suppress(OSError):  # not made; or not empty: the files are there, or another export's
                 path.rmdir()
-
-
-def move_into_place(work: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move files from `work` into `folder`: all of them, or if one cannot be moved, none.
-
-    A file system renames one file at a time. So earlier files are copied first, and put back after a failure.
-
-    Raises:
-        OSError: one cannot be moved; the folder holds what it held before.
-    """
-    earlier = work / "earlier"
-    earlier.mkdir()
-    for name in names:
-        if (folder / name).exists():
-            shutil.copy2(folder / name, earlier)
-    moved = []
-    try:
-        for name in names:
-            (work / name).replace(folder / name)
-            moved.append(name)
-    except BaseException:
-        for name in moved:
-            with suppress(OSError):  # as many as can be
-                if (earlier / name).exists():
-                    (earlier / name).replace(folder / name)
-                else:
-                    (folder / name).unlink()
-        raise

@@ -1,4 +1,4 @@
-"""The command line of `sample`, `score` and `info`: argparse, which starts faster than what `fit` uses."""
+"""The command line of the runtime half: argparse, which starts faster than what `fit` uses."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -13,12 +13,12 @@ from makemore_pl.runtime.options import REQUIRED, read_value, value_type
 
 
 class RuntimeParser(argparse.ArgumentParser):
-    """A parser with the argument MODEL and the option --format.
+    """A parser with the argument MODEL and, for a command that prints, the option --format.
 
     Args:
         command: the command's name.
         description: one sentence for its help.
-        formats: forms of the output, the default first; without any, there is no --format.
+        formats: forms of the output, the default first; none for a command that prints nothing.
     """
 
     def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:

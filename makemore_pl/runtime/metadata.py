@@ -21,6 +21,8 @@ MAX_LENGTH = 10_000
 MODEL_FILE = "model.onnx"
 SAMPLER_FILE = "sampler.onnx"
 REPORT_FILE = "verification.json"
+INFO_FILE = "model.json"
+"""The metadata of `sampler.onnx` once more: onnxruntime-web cannot read them from there."""
 RUNS_DIR = Path("checkpoints")
 
 PREFIX = "makemore."
@@ -56,6 +58,11 @@ class ModelInfo:
     def to_metadata(self) -> dict[str, str]:
         """What to store in a file's `metadata_props`."""
         return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+
+    def to_json(self) -> str:
+        """What `model.json` holds; null for NaN and infinite, which other languages do not read."""
+        values = json.loads(json.dumps(asdict(self)), parse_constant=lambda name: None)
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], source: Path) -> "ModelInfo":

@@ -27,7 +27,7 @@ from makemore_pl.proof.proof import Report
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
 
-EXPORTED = {"model.onnx", "sampler.onnx", "verification.json"}
+EXPORTED = {"model.onnx", "sampler.onnx", "verification.json", "model.json"}
 
 
 def test_every_context_under_plain_onnxruntime(run_folder: Path) -> None:

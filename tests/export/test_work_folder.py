@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from makemore_pl.errors import RequestError
-from makemore_pl.export.work_folder import move_into_place, work_folder
+from makemore_pl.export.work_folder import work_folder
+from makemore_pl.files import move_into_place
 
 NAMES = ("a", "b", "c")
 

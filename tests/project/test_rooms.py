@@ -14,6 +14,7 @@ FLOORS = (
     ("files", "memory", "vocabulary"),
     ("wishes",),
     ("runtime",),
+    ("page",),
     ("data",),
     ("model",),
     ("graph",),
