@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from makemore_pl import __version__
 from makemore_pl.errors import RejectionWarning, RequestError
+from makemore_pl.page.web_runtime import web_runtime
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.service import counters, openapi
@@ -143,6 +144,10 @@ class Service:
         body, media_type = await to_thread.run_sync(counters.exposition)
         return Response(body, headers={"content-type": media_type, **NOT_STORED})
 
+    async def page(self, http: HttpRequest) -> Response:
+        """The page, which makes names in its visitor's browser, and its files."""
+        return self._watched.now.page.answer(http)
+
     async def openapi(self, http: HttpRequest) -> Response:
         """What can be asked for."""
         return Response(self._document, media_type="application/json")
@@ -176,24 +181,28 @@ def _query_of(http: HttpRequest) -> bytes:
     return query
 
 
-def create_app(model: Path | str | None) -> Starlette:
+def create_app(model: Path, runtime: Path | str | None = None) -> Starlette:
     """The application, with its model opened.
 
     Args:
-        model: an ONNX file or an export's folder; None for the newest under checkpoints/.
+        model: a `sampler.onnx` with `model.onnx` beside it, or a `model.onnx`.
+        runtime: folder of onnxruntime-web for the page; with None, its visitors load it from a CDN.
 
     Raises:
-        ModelFileError: there is none, or it is not sound.
+        ModelFileError: there is no such file, or it is not sound.
+        RequestError: the runtime is not there, or of another version.
     """
-    service = Service(Watched(model))
+    service = Service(Watched(model, web_runtime(runtime)))
     routes = [
         Route("/names", service.names),
         Route("/score", service.score, methods=["GET", "POST"]),
         Route("/health", service.health),
         Route("/metrics", service.metrics),
         Route("/openapi.json", service.openapi),
+        Route("/", service.page),
+        Route("/{file}", service.page),
     ]
-    paths = {route.path for route in routes}
+    paths = {route.path for route in routes[:-1]}
     app = Starlette(routes=routes, middleware=[Middleware(Timing, paths=paths)], lifespan=service.lifespan)
     app.router.redirect_slashes = False
     add_handlers(app)

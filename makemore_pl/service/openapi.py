@@ -6,7 +6,7 @@ from typing import Any
 from makemore_pl import __version__
 from makemore_pl.runtime.options import takes_several, value_type
 from makemore_pl.service.problems import MEDIA_TYPE
-from makemore_pl.service.queries import FORMAT_HELP, FORMATS, MOST, OPTIONS
+from makemore_pl.service.queries import FORMAT_HELP, FORMATS, MODEL, MOST, OPTIONS
 
 WORDS = {"above": "exclusiveMinimum", "at_least": "minimum", "at_most": "maximum"}
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
@@ -90,6 +90,7 @@ def document() -> dict[str, Any]:
     """The document, for a JSON encoder."""
     form = _parameter("format", FORMAT_HELP, {"type": "string", "enum": list(FORMATS)})
     options = [_parameter(name, f.metadata["help"], schema_of(f)) for name, f in OPTIONS.items()]
+    options.append(_parameter(MODEL, "refuse if not the model of this hash is served", {"type": "string"}))
     names = _parameter("name", "a name; may be given several times", TEXTS) | {"required": True}
     bodies = {"application/json": {"schema": TEXTS}, "text/plain": {"schema": {"type": "string"}}}
     json_only = {"application/json": {"schema": {"type": "object"}}}

@@ -14,6 +14,8 @@ MOST = {"n": 1_000_000, "min_length": 1_000, "max_length": 1_000}
 """The service's own limits, below those that the options have everywhere."""
 MAX_QUERY_BYTES = 16 << 10
 """Longest query: bounds the number of ids and of texts, and the automata made from them."""
+MODEL = "model"
+"""Option of a query: the model's hash, so that a link that repeats names never gives those of another."""
 FORMATS = {"json": "application/json", "ndjson": "application/x-ndjson", "text": "text/plain"}
 """Forms of an answer, the default first, with their media types."""
 FORMAT_HELP = "form of the answer; left out, the first of these that the header Accept names, or json"
@@ -82,7 +84,7 @@ def _values(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
     for name, values in texts.items():
         f = OPTIONS.get(name)
         if f is None:
-            raise RequestError(with_suggestion(f"there is no option {name:.60}", [*OPTIONS, "format"]))
+            raise RequestError(with_suggestion(f"there is no option {name:.60}", [*OPTIONS, MODEL, "format"]))
         if takes_several(f):
             yield name, values
         elif len(values) > 1:

@@ -1,17 +1,19 @@
 """The model that is served, opened once, and replaced when its file has been."""
 
 import logging
-import time
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from makemore_pl.errors import MakemoreError, ModelFileError
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
+from makemore_pl.errors import MakemoreError, ModelFileError, RequestError
+from makemore_pl.page.web_runtime import WebRuntime
+from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.runtime.scorer import Scorer
-from makemore_pl.service.queries import read_pairs, read_request, split_format
+from makemore_pl.service import counters
+from makemore_pl.service.page_answers import PageAnswers
+from makemore_pl.service.queries import MODEL, read_pairs, read_request, split_format
 from makemore_pl.service.reservoir import Reservoir
 
 FEW = 1_000
@@ -29,17 +31,19 @@ class ServedModel:
 
     Args:
         path: its `sampler.onnx`, with `model.onnx` beside it; or a `model.onnx` alone.
+        runtime: what the page computes with.
 
     Raises:
         ModelFileError: a file is missing, damaged, or of another export than the other.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: WebRuntime) -> None:
         self.sampler = Sampler(path)
         self.scorer = Scorer(path.with_name(MODEL_FILE) if path.name == SAMPLER_FILE else path)
         self.info: ModelInfo = self.sampler.info
         if self.scorer.info.export_id != self.info.export_id:
             raise ModelFileError(f"{path}: {MODEL_FILE} beside it is of another export")
+        self.page = PageAnswers(path, runtime)
         self._reservoir = lru_cache(RESERVOIRS)(partial(Reservoir, self.sampler))
         self.asked = lru_cache(RESERVOIRS)(self.read)
         """`read` for short queries, which are often the same."""
@@ -51,7 +55,10 @@ class ServedModel:
             RequestError: an option that does not exist, or a value that is none or out of its range.
         """
         pairs, form = split_format(read_pairs(query), accept)
-        request = read_request(pairs)
+        wanted = dict(pairs).get(MODEL)
+        if wanted not in (None, self.info.export_id):
+            raise RequestError(f"model {wanted:.60} is asked for; {self.info.export_id} is served")
+        request = read_request(pair for pair in pairs if pair[0] != MODEL)
         is_small = isinstance(request, Request) and request.n <= FEW and not request.unique
         if is_small and request.seed is None:  # type: ignore[union-attr]
             return Asked(request, form, self._reservoir(request.wish()))
@@ -70,19 +77,20 @@ class Watched:
     """The latest sound export at one place.
 
     Args:
-        model: an ONNX file or an export's folder; None for the newest under checkpoints/.
+        path: its `sampler.onnx`, or a `model.onnx`.
+        runtime: what its page computes with.
 
     Raises:
         ModelFileError: there is none, or it is not sound.
     """
 
-    def __init__(self, model: Path | str | None) -> None:
-        self._path = find_model(model, SAMPLER_FILE, MODEL_FILE)
+    def __init__(self, path: Path, runtime: WebRuntime) -> None:
+        self._path, self._runtime = path, runtime
         self._seen = self._identity()
-        self.now = ServedModel(self._path)
+        self.now = ServedModel(path, runtime)
         self.refused = False
         """True while the files there are not sound, and an earlier export is served."""
-        self.loaded_at = time.time()
+        counters.loaded.set_to_current_time()
 
     def look(self) -> None:
         """Open the files again if they have been replaced. If they are not sound, the earlier ones stay."""
@@ -91,14 +99,16 @@ class Watched:
             return
         self._seen = found
         try:
-            self.now = ServedModel(self._path)
+            self.now = ServedModel(self._path, self._runtime)
         except MakemoreError as error:
             # The two files of an export are put in place one after the other: the next look may find both.
             self.refused = True
+            counters.reloads.labels("refused").inc()
             log.warning("%s; export %.12s is served on", error, self.now.info.export_id)
         else:
             self.refused = False
-            self.loaded_at = time.time()
+            counters.reloads.labels("served").inc()
+            counters.loaded.set_to_current_time()
             log.warning("%s: export %.12s is served now", self._path, self.now.info.export_id)
 
     def _identity(self) -> Identity:

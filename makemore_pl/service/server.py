@@ -32,6 +32,12 @@ class ServerOptions:
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 for all of the machine's")
     port: int = option(8000, "port to listen on; 0 for any that is free", at_least=0, at_most=65_535)
     workers: int = option(1, "processes that answer", at_least=1, at_most=256)
+    runtime: str | None = option(
+        None,
+        "what scripts/web_runtime.sh has fetched, onnxruntime-web, for the page; if left out, visitors "
+        "load it from a CDN",
+        metavar="FOLDER",
+    )
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -64,9 +70,11 @@ def serve(model: Path | str | None, options: ServerOptions) -> None:
         except ModuleNotFoundError as error:
             raise MissingPackageError("'makemore serve'", error.name, "serve") from error
 
-        app = create_app(path)  # what is wrong with the model shows here, before any worker starts
+        app = create_app(
+            path, options.runtime
+        )  # what is wrong with the model shows here, before any worker starts
         config = uvicorn.Config(
-            partial(create_app, path) if several else app,
+            partial(create_app, path, options.runtime) if several else app,
             factory=several,
             workers=options.workers,
             http=Connection,

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from makemore_pl.service import counters
 
 OTHER = "other"
-"""The route of paths that do not exist: clients may ask for any number of them."""
+"""The route of the page's files, and of paths that do not exist: clients may ask for any number of them."""
 
 
 class Timing:
