@@ -46,10 +46,10 @@ class Server:
         pattern = rf"^{name}(?:\{{.*\}})? (\S+)$"
         return sum(map(float, re.findall(pattern, self.get("/metrics").text, re.MULTILINE)))
 
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal; returns the exit code and what was printed meanwhile."""
+    def end(self, number: int | None = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal, if one is given; returns the exit code and what was printed meanwhile."""
         self.client.close()
-        if self.process.poll() is None:
+        if number is not None and self.process.poll() is None:
             self.process.send_signal(number)
         _, err = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, err

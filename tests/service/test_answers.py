@@ -39,7 +39,9 @@ def test_same_seed_same_names_as_the_command(
             (tmp_path / name).write_text("\n".join(value))
             args += [flag, str(tmp_path / name)]
         else:
-            args += [part for one in (value if isinstance(value, list) else [value]) for part in (flag, str(one))]
+            args += [
+                part for one in (value if isinstance(value, list) else [value]) for part in (flag, str(one))
+            ]
     command = makemore("sample", run_folder, *args, "--format", "json")
     assert command.code == 0, command.err
     expected = json.loads(command.out)
@@ -158,7 +160,12 @@ def test_openapi_names_every_option_of_the_command_with_its_limits(
     assert set(described) == {*OPTIONS, "format", "model"}
     for name in OPTIONS:
         assert (f"-{name} " if len(name) == 1 else f"--{name.replace('_', '-')}") in help_text
-    assert described["top_p"]["schema"] == {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1.0}
+    assert described["top_p"]["schema"] == {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "default": 1.0,
+    }
     assert described["n"]["schema"] == {"type": "integer", "minimum": 0, "maximum": 1_000_000, "default": 20}
     assert described["contains"]["schema"] == {"type": "array", "items": {"type": "string"}}
     for name, parameter in described.items():

@@ -55,7 +55,8 @@ def read_all(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"GET / HTTP/1.1\r\nhost: a\r\n", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nab"]
+    "sent",
+    [b"", b"GET / HTTP/1.1\r\nhost: a\r\n", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nab"],
 )
 def test_a_request_that_never_arrives_is_given_up(port: int, sent: bytes) -> None:
     with connect(port) as client:
