@@ -2,10 +2,10 @@
 
     python scripts/soak_serve.py checkpoints/NAME [--minutes 10] [--most-growth 32]
 
-wrk asks for single names over 32 connections all the time. Beside it, others ask for seeded names, wishes, ids,
-scores and what is refused, read long streams to their end, and leave streams half-read. Exit code 1 if memory has
-grown by more MiB than allowed from the second minute on, if an answer is other than it should be, or if a stream is
-left over. Linux: memory is read in /proc.
+wrk asks for single names over 32 connections all the time. Beside it, others ask for seeded names, wishes,
+ids, scores and what is refused, read long streams to their end, and leave streams half-read. Exit code 1 if
+memory has grown by more MiB than allowed from the second minute on, if an answer is other than it should be,
+or if a stream is left over. Linux: memory is read in /proc.
 """
 
 import argparse

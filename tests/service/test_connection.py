@@ -1,4 +1,4 @@
-"""Clients that keep a connection and do nothing with it. The limits are seconds, which these tests shorten."""
+"""Clients that keep a connection and do nothing with it; the limits, which are seconds, are shortened."""
 
 import asyncio
 import socket

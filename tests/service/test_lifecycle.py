@@ -96,7 +96,7 @@ def test_a_stream_that_nobody_reads_does_not_keep_the_server(start_server: Any, 
 
 @pytest.mark.slow
 def test_several_workers(start_server: Any, run_folder: Path, eventually: Eventually) -> None:
-    """One answers while the other is killed; a new one takes its place; what they count is counted together."""
+    """One answers while the other is killed, and replaced; what they count is counted together."""
     server = start_server(run_folder, "--workers", 2)
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     if not children.exists():
