@@ -29,6 +29,7 @@ from makemore_pl.service.compute import MOST_STREAMS, Stream, Threads, draw_all
 from makemore_pl.service.problems import BUSY, add_handlers
 from makemore_pl.service.queries import MAX_QUERY_BYTES, read_pairs, split_format
 from makemore_pl.service.reservoir import Reservoir, Row
+from makemore_pl.service.returned_memory import return_memory
 from makemore_pl.service.served_model import FEW, Watched
 from makemore_pl.service.timing import Timing
 
@@ -159,6 +160,7 @@ class Service:
         # irregular expression is tried on each. What would be a warning is an error of the request.
         warnings.simplefilter("error", RejectionWarning)
         counters.begin()
+        return_memory()
         watching = asyncio.create_task(self._watch())
         yield
         watching.cancel()
