@@ -3,9 +3,10 @@
 import os
 import shutil
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from makemore_pl.errors import MakemoreError, RequestError
 
@@ -13,16 +14,28 @@ from makemore_pl.errors import MakemoreError, RequestError
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file and the folders it lies in. Until all of it is on disk, the earlier file stays.
 
-    A killed process may leave a hidden file beside it, which the next one overwrites.
-
     Raises:
         OSError: it cannot be written; the earlier file has stayed.
+    """
+    with written_whole(file) as target:
+        target.write(content)
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the earlier one's place when all of it is on disk.
+
+    Makes the folders that it lies in. If the block that writes raises, the earlier file stays. A killed
+    process may leave a hidden file beside it, which the next one overwrites.
+
+    Raises:
+        OSError: it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
     try:
         with part.open("wb") as target:
-            target.write(content)
+            yield target
             target.flush()
             os.fsync(target.fileno())
         part.replace(file)
@@ -38,10 +51,22 @@ def write_output(file: Path, content: bytes) -> None:
     Raises:
         RequestError: it cannot be written; the earlier file has stayed.
     """
+    with written_output(file) as target:
+        target.write(content)
+
+
+@contextmanager
+def written_output(file: Path) -> Iterator[BinaryIO]:
+    """A file that the user has asked for, like `written_whole`.
+
+    Raises:
+        RequestError: it cannot be written; the earlier file has stayed.
+    """
     try:
-        write_whole(file, content)
+        with written_whole(file) as target:
+            yield target
     except OSError as error:
-        raise RequestError(f"{file}: cannot be written ({error.strerror})") from error
+        raise RequestError(f"{file}: cannot be written ({error.strerror or error})") from error
 
 
 def move_into_place(work: Path, folder: Path, names: Sequence[str]) -> None:

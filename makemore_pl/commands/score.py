@@ -1,45 +1,110 @@
 """`makemore score`: how likely the model finds given names."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any, BinaryIO, TextIO
 
-from makemore_pl.parsing.names_io import read_names, read_stdin, write_rows
+import numpy as np
+
+from makemore_pl.columns.arrow import arrow
+from makemore_pl.errors import DataError, RequestError
+from makemore_pl.files import written_output
 from makemore_pl.parsing.runtime_parser import RuntimeParser
-from makemore_pl.runtime.scorer import Score, Scorer
-
-COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
+from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.tables.score_table import SCORE_COLUMNS
+from makemore_pl.tables.table_files import NAME, form_of, read_table
+from makemore_pl.tables.table_function import expect_columns
+from makemore_pl.tables.table_output import FORMS, as_list, text_output, write_table
+from makemore_pl.tables.terminal_progress import with_progress
 
 
 def run(command: str, args: list[str]) -> int:
     """Run the command; returns the exit code."""
     parser = RuntimeParser(
-        command,
-        "Log-likelihood (nats), the same per character, and perplexity of names.",
-        ("text", "json", "csv"),
+        command, "Log-likelihood (nats), the same per character, and perplexity of names.", FORMS
     )
-    file_help = "names, one per line; - for standard input (default: -)"
+    parser.set_defaults(format=None)
+    file_help = (
+        "names, one per line, or a table: .csv, .json, .jsonl, .parquet; - for standard input (default: -)"
+    )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help=file_help)
+    parser.add_argument("--column", metavar="NAME", help=f"the names in a table (default: {NAME})")
+    output_help = "write this file instead of standard output; its name tells the form, if --format does not"
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=output_help)
     parser.add_argument("--sort", action="store_true", help="strangest first; without it, in the order read")
     options = parser.parse_args(args)
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
         model, file = None, model  # `makemore score names.txt`: one argument only, which is the names
+    form = options.format or form_of(options.output)
+    if form == "parquet":
+        arrow()  # before anything is read
+        if options.output is None:
+            raise RequestError("score: --format parquet needs --output FILE")
     scorer = Scorer(model)
-    scores: Iterable[Score] = scorer.stream(read_stdin() if file == "-" else read_names(Path(file)))
-    if options.sort:
-        scores = sorted(scores, key=lambda s: -math.inf if s.per_character is None else s.per_character)
-    if options.format == "text":
-        _print_table(scores)
-    else:
-        write_rows(options.format, COLUMNS, ([getattr(s, column) for column in COLUMNS] for s in scores))
+    table = read_table(None if file == "-" else Path(file))
+    batches = (batch.columns for batch in with_progress(table.batches, options.output))
+    scored = map(partial(_with_scores, scorer, options.column or NAME, str(file)), batches)
+    with ExitStack() as stack:
+        target = stack.enter_context(written_output(options.output)) if options.output else None
+        _write(
+            form,
+            _strangest_first(scored) if options.sort else scored,
+            options.column or NAME,
+            target,
+            table.schema,
+        )
     return 0
 
 
-def _print_table(scores: Iterable[Score]) -> None:
-    print(f"{'log_prob':>10} {'per char':>10} {'perplexity':>10}  name")
-    for s in scores:
-        if s.log_prob is None:
-            print(f"{'-':>10} {'-':>10} {'-':>10}  {s.name}  (unknown: {s.unknown})")
+def _with_scores(scorer: Scorer, column: str, source: str, batch: Mapping[str, Any]) -> dict[str, Any]:
+    expect_columns(list(batch), column, SCORE_COLUMNS, source)
+    try:
+        scores = scorer.columns(batch[column])
+    except DataError as error:
+        raise DataError(f"{source}, column {column!r}: {error}") from error
+    return {**batch, **{name: getattr(scores, name) for name in SCORE_COLUMNS}}
+
+
+def _strangest_first(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All rows in one batch, sorted; those without a score come first."""
+    parts = list(batches)
+    per_character = np.concatenate([part["per_character"] for part in parts])
+    order = np.argsort(np.where(np.isnan(per_character), -np.inf, per_character), kind="stable")
+    yield {name: _take([part[name] for part in parts], order) for name in parts[0]}
+
+
+def _take(parts: list[Any], order: Any) -> Any:
+    """Values of a column that is in parts, in another order."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)[order]
+    if isinstance(parts[0], list):
+        values = [value for part in parts for value in part]
+        return [values[i] for i in order.tolist()]
+    return arrow().chunked_array(parts).unify_dictionaries().take(order)
+
+
+def _write(
+    form: str, batches: Iterator[dict[str, Any]], column: str, target: BinaryIO | None, schema: Any
+) -> None:
+    if form != "text":
+        write_table(form, batches, target, schema)
+        return
+    first = next(batches)  # an error comes before the header
+    with text_output(target) as text:
+        text.write(f"{'log_prob':>10} {'per char':>10} {'perplexity':>10}  name\n")
+        for batch in chain([first], batches):
+            _print_lines({**batch, NAME: batch[column]}, text)
+
+
+def _print_lines(batch: dict[str, Any], text: TextIO) -> None:
+    columns = (as_list(batch[name]) for name in (NAME, *SCORE_COLUMNS))
+    for name, log_prob, per_character, perplexity, unknown in zip(*columns, strict=True):
+        if log_prob is None:
+            why = "no name" if unknown is None else f"{name}  (unknown: {unknown})"
+            text.write(f"{'-':>10} {'-':>10} {'-':>10}  {why}\n")
         else:
-            print(f"{s.log_prob:10.4f} {s.per_character:10.4f} {s.perplexity:10.3f}  {s.name}")
+            text.write(f"{log_prob:10.4f} {per_character:10.4f} {perplexity:10.3f}  {name}\n")

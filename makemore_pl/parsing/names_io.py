@@ -54,22 +54,30 @@ def read_lines(file: TextIO, source: str) -> Iterator[str]:
         raise DataError(f"{source}: not UTF-8 ({error.reason})") from error
 
 
-def write_rows(form: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as they come: an array of JSON objects, one a line, or CSV with a header.
+def write_rows(
+    form: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], file: TextIO | None = None
+) -> None:
+    """Print rows as they come: an array of JSON objects, one a line; the objects alone; or CSV with a header.
 
     Args:
-        form: json or csv.
+        form: json, jsonl or csv.
         columns: names of the values in a row.
-        rows: the values.
+        rows: the values. What JSON does not know, as dates, is written as text.
+        file: by default standard output.
     """
+    file = file or sys.stdout
     if form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
         return
+    encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+    objects = (encode(dict(zip(columns, row, strict=True))) for row in rows)
+    if form == "jsonl":
+        file.writelines(f"{text}\n" for text in objects)
+        return
     separator = "[\n"
-    for row in rows:
-        text = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
-        sys.stdout.write(f"{separator}  {text}")
+    for text in objects:
+        file.write(f"{separator}  {text}")
         separator = ",\n"
-    sys.stdout.write("\n]\n" if separator == ",\n" else "[]\n")
+    file.write("\n]\n" if separator == ",\n" else "[]\n")

@@ -26,7 +26,7 @@ class RuntimeParser(argparse.ArgumentParser):
         model_help = "ONNX file or an export's folder; the newest under checkpoints/ if left out"
         self.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=model_help)
         if formats:
-            format_help = "form of the output (default: %(default)s)"
+            format_help = f"form of the output (default: {formats[0]})"
             self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
 
     def add_options(self, *options: type[Any]) -> None:

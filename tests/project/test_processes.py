@@ -14,7 +14,13 @@ import pytest
 
 import makemore_pl
 from makemore_pl import Sampler, Scorer
-from makemore_pl.errors import MakemoreError, ModelFileError, TooFewNamesError, VocabularyError
+from makemore_pl.errors import (
+    MakemoreError,
+    MissingPackageError,
+    ModelFileError,
+    TooFewNamesError,
+    VocabularyError,
+)
 from makemore_pl.parsing.training_errors import InterruptedFit
 
 SECONDS = 120
@@ -36,7 +42,11 @@ def test_every_error_can_be_pickled() -> None:
     for module in pkgutil.walk_packages(makemore_pl.__path__, "makemore_pl."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-    arguments = {TooFewNamesError: (3, 1, ["anna"]), InterruptedFit: ("stopped", 15)}
+    arguments = {
+        TooFewNamesError: (3, 1, ["anna"]),
+        InterruptedFit: ("stopped", 15),
+        MissingPackageError: ("a table", "pyarrow", "columns"),
+    }
     kinds = [kind for kind in all_errors() if kind.__module__.startswith("makemore_pl.")]
     assert len(kinds) > 12
     for kind in kinds:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
     ("files", "memory", "vocabulary"),
-    ("wishes",),
+    ("columns", "wishes"),
     ("runtime",),
     ("page",),
     ("data",),
@@ -25,6 +25,7 @@ FLOORS = (
     ("studies",),
     ("report",),
     ("parsing",),
+    ("tables",),
     ("service",),
     ("commands",),
     ("cli",),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from makemore_pl import Sampler, Scorer
+from makemore_pl.columns import transitions
 from makemore_pl.errors import (
     NotExactError,
     RejectionWarning,
@@ -16,7 +17,6 @@ from makemore_pl.errors import (
     TooFewNamesError,
     VocabularyError,
 )
-from makemore_pl.runtime import scorer as scorer_module
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.request import Request, Wish
 
@@ -208,7 +208,7 @@ def test_names_and_scores_do_not_depend_on_the_size_of_a_batch(
 
     names, scores = names_and_scores()
     monkeypatch.setattr(ways, "BATCH_ENTRIES", 30 * 7)  # seven names at a time
-    monkeypatch.setattr(scorer_module, "LOGITS_PER_CALL", 30 * 50)
+    monkeypatch.setattr(transitions, "ENTRIES_PER_CALL", 30 * 50)
     again, scores_again = names_and_scores()
     assert again == names
     assert scores_again == pytest.approx(scores, abs=1e-5)

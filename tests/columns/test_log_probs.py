@@ -1,0 +1,250 @@
+"""Columns of names against one name after the other, one character after the other."""
+
+import pickle
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from helpers import random_weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from makemore_pl import Scorer
+from makemore_pl.columns import text_column, transitions
+from makemore_pl.errors import DataError, ModelFileError, RequestError
+from makemore_pl.graph.forms import build_model
+from makemore_pl.runtime.decoding import log_softmax
+from makemore_pl.runtime.engines import NextCharacterModel
+from makemore_pl.runtime.metadata import Form, ModelInfo
+
+LATIN = "abcdefghijklmnopqrstuvwxyz"
+WIDE = "".join(map(chr, range(0x4E00, 0x4E00 + 32_767)))  # as many as a training list may have
+MODELS: dict[str, tuple[str, int, Form]] = {
+    "table": (LATIN, 3, "table"),
+    "one character of context": (LATIN, 1, "mlp"),
+    "too many contexts for a table": (LATIN, 8, "fused"),
+    "more contexts than int64 has numbers": ("'abé漢😀", 40, "mlp"),
+    "many characters": (WIDE, 2, "mlp"),
+    "one character": ("a", 2, "mlp"),
+}
+
+
+def write_model(file: Path, characters: str, block_size: int, form: Form) -> Path:
+    model = build_model(random_weights(len(characters) + 1, block_size), form)
+    info = ModelInfo(characters, block_size, 6, 32, 1, 1, form, 9, "list", "0", "id")
+    onnx.helper.set_model_props(model, info.to_metadata())
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "model.onnx", *MODELS[request.param])
+
+
+@pytest.fixture(scope="module")
+def latin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("latin") / "model.onnx", LATIN, 3, "mlp")
+
+
+@pytest.fixture(autouse=True)
+def each_context_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits whose float32 sums do not depend on how many contexts a processor is given at a time."""
+    together = NextCharacterModel.next_logits
+
+    def alone(self: NextCharacterModel, context: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.concatenate([together(self, one[None]) for one in context])
+
+    monkeypatch.setattr(NextCharacterModel, "next_logits", alone)
+
+
+def slow_log_prob(scorer: Scorer, name: str | None) -> float:
+    """The sum over the characters and the end of log p after the block_size ids before."""
+    info = scorer.info
+    if name is None or set(name) - set(info.characters):
+        return np.nan
+    ids = [0] * info.block_size + [info.characters.index(c) + 1 for c in name] + [0]
+    total = 0.0
+    for i in range(info.block_size, len(ids)):
+        total += log_softmax(scorer._model.next_logits(np.array([ids[i - info.block_size : i]])))[0, ids[i]]
+    return float(total)
+
+
+def random_names(characters: str, n: int) -> list[str]:
+    rng = random.Random(0)
+    some = characters[:3] + characters[-3:]
+    return ["".join(rng.choices(some, k=rng.randint(0, 12))) for _ in range(n)]
+
+
+def test_every_kind_of_model(file: Path) -> None:
+    scorer = Scorer(file)
+    names = ["", "*", *random_names(scorer.info.characters, 60), "\0", "Ω" + scorer.info.characters[0]]
+    expected = [slow_log_prob(scorer, name) for name in names]
+    np.testing.assert_allclose(scorer.log_probs(names), expected, rtol=0, atol=1e-10)
+    assert [s.log_prob for s in scorer.score(names)] == [
+        None if x != x else x for x in scorer.log_probs(names)
+    ]
+
+
+def test_a_wrong_logit_is_found(latin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(latin)
+    expected = [slow_log_prob(scorer, name) for name in ("anna", "bob")]
+    right = NextCharacterModel.next_logits
+
+    def wrong(self: NextCharacterModel, context: NDArray[np.int64]) -> NDArray[np.float32]:
+        logits = right(self, context)
+        logits[(context == [0, 1, 14]).all(axis=1), 14] += 1e-4  # after "an"
+        return logits
+
+    monkeypatch.setattr(NextCharacterModel, "next_logits", wrong)
+    differences = np.abs(scorer.log_probs(["anna", "bob"]) - expected)
+    assert differences[0] > 1e-6
+    assert differences[1] < 1e-10
+
+
+ROWS = [*random_names(LATIN, 40), None, "zoë", "漢", "", "anna", "anna"]
+KINDS: dict[str, Callable[[list[str | None]], Any]] = {
+    "tuple": tuple,
+    "generator": lambda rows: (row for row in rows),
+    "objects": lambda rows: np.array(rows, dtype=object),
+    "objects with NaN": lambda rows: np.array([np.nan if row is None else row for row in rows], dtype=object),
+    "string": lambda rows: pa.array(rows, pa.string()),
+    "large_string": lambda rows: pa.array(rows, pa.large_string()),
+    "string_view": lambda rows: pa.array(rows, pa.string()).cast(pa.string_view()),
+    "slice": lambda rows: pa.array(["x" * 99, None, *rows, "漢"], pa.string())[2:-1],
+    "chunks": lambda rows: pa.chunked_array([rows[:9], [], rows[9:]], pa.string()),
+    "dictionary": lambda rows: pa.array(rows, pa.string()).dictionary_encode(),
+    "slice of a dictionary": lambda rows: pa.array(["x", *rows], pa.string()).dictionary_encode()[1:],
+    "large dictionary": lambda rows: pa.DictionaryArray.from_arrays(
+        pa.array(range(900, 900 + len(rows))), pa.array(["z"] * 900 + rows, pa.string())
+    ),
+    "Polars": lambda rows: pl.Series(rows, dtype=pl.String),
+    "categories of Polars": lambda rows: pl.Series(rows, dtype=pl.Categorical),
+    "pandas": lambda rows: pd.Series(rows, dtype="str"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_column(latin: Path, kind: str) -> None:
+    """What is not there is NaN, and what is unknown is named, whatever holds the names."""
+    scorer = Scorer(latin)
+    scores = scorer.columns(KINDS[kind](ROWS))
+    expected = [slow_log_prob(scorer, name) for name in ROWS]
+    np.testing.assert_allclose(scores.log_prob, expected, rtol=0, atol=1e-10)
+    assert scores.log_prob.dtype == np.float64
+    lengths = [np.nan if name is None else len(name) + 1 for name in ROWS]
+    np.testing.assert_allclose(scores.per_character, np.array(expected) / lengths, rtol=1e-12)
+    np.testing.assert_allclose(scores.perplexity, np.exp(-scores.per_character), rtol=1e-12)
+    assert scores.unknown.tolist() == [
+        None if name is None else "".join(sorted(set(name) - set(LATIN))) for name in ROWS
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        (),
+        np.array([], dtype=str),
+        np.array([]),
+        pa.array([], pa.string()),
+        pa.chunked_array([], pa.string()),
+    ],
+    ids=lambda names: type(names).__name__,
+)
+def test_no_rows(latin: Path, names: Any) -> None:
+    assert Scorer(latin).log_probs(names).shape == (0,)
+
+
+def test_only_nulls(latin: Path) -> None:
+    for names in (
+        [None, None],
+        pa.nulls(2),
+        pa.nulls(2, pa.string()),
+        pa.nulls(2, pa.string()).dictionary_encode(),
+    ):
+        assert np.isnan(Scorer(latin).log_probs(names)).tolist() == [True, True]
+
+
+@given(st.lists(st.text(st.sampled_from("abz\0é漢😀\ud800"), max_size=9), max_size=9), st.integers(1, 30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_any_texts_in_any_pieces(latin: Path, names: list[str], most: int) -> None:
+    scorer = Scorer(latin)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_column, "TEXTS_PER_PIECE", most)
+        patch.setattr(transitions, "WINDOWS_AT_ONCE", most)
+        scores = scorer.columns(names)
+        fixed = [name.rstrip("\0") for name in names]  # NumPy drops these
+        of_numpy = scorer.columns(np.array(fixed, dtype=str))
+    expected = [slow_log_prob(scorer, name) for name in names]
+    np.testing.assert_allclose(scores.log_prob, expected, rtol=0, atol=1e-10)
+    assert scores.unknown.tolist() == ["".join(sorted(set(name) - set(LATIN))) for name in names]
+    np.testing.assert_array_equal(of_numpy.log_prob, scorer.log_probs(fixed))
+
+
+def test_equal_contexts_are_computed_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts: list[tuple[int, ...]] = []
+    compute = NextCharacterModel.next_logits
+
+    def counted(self: NextCharacterModel, context: NDArray[np.int64]) -> NDArray[np.float32]:
+        contexts.extend(map(tuple, context.tolist()))
+        return compute(self, context)
+
+    monkeypatch.setattr(NextCharacterModel, "next_logits", counted)
+    scorer = Scorer(file)
+    monkeypatch.setattr(
+        transitions, "ENTRIES_PER_CALL", 7 * (len(scorer.info.vocabulary) + scorer.info.block_size)
+    )
+    scorer.log_probs(random_names(scorer.info.characters, 30) * 3)
+    assert len(contexts) == len(set(contexts)) > 0
+
+
+def test_copies_and_threads_give_the_same(latin: Path) -> None:
+    names = random_names(LATIN, 2_000)
+    expected = Scorer(latin).log_probs(names)
+    scorer = pickle.loads(pickle.dumps(Scorer(latin)))
+    with ThreadPoolExecutor(8) as pool:
+        for log_probs in pool.map(scorer.log_probs, [names] * 16):
+            np.testing.assert_array_equal(log_probs, expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ("anna", RequestError, "names: several texts are needed, not the text 'anna'"),
+        (["anna", 5], DataError, r"expected a text, found 5 \(int\)"),
+        ([b"anna"], DataError, r"expected a text, found b'anna' \(bytes\)"),
+        (pa.array([1, 2]), DataError, "expected texts, found int64"),
+        (pa.array([1, 2]).dictionary_encode(), DataError, "expected texts, found int64"),
+        (np.array([1.5]), DataError, r"expected a text, found 1.5 \(float\)"),
+        (
+            pa.Array.from_buffers(
+                pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xc3\x28")]
+            ),
+            DataError,
+            "a text is not UTF-8",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_what_is_no_text(latin: Path, names: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Scorer(latin).log_probs(names)
+
+
+def test_a_model_that_computes_nan(latin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, but not for names that have no score anyway."""
+    monkeypatch.setattr(NextCharacterModel, "next_logits", lambda self, c: np.full((len(c), 27), np.nan))
+    scorer = Scorer(latin)
+    assert np.isnan(scorer.log_probs([None, "é"])).all()
+    with pytest.raises(ModelFileError, match="its log-likelihoods are NaN"):
+        scorer.log_probs(["anna"])
