@@ -1,7 +1,10 @@
 """Fixtures: small lists, a trained and exported run, and a way to call the command line."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import QUICK, Result, RunCommand
@@ -14,6 +17,8 @@ from makemore_pl.errors import DataError
 # A busy machine is no failure of a test.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 UNICODE_NAMES = """
 Žofie Řehoř Ťapka Ñuñez José María Zoë Øystein Åse Ðóra Łukasz Çağlar Đặng Nguyễn Ωρίων Иван Ольга
@@ -79,3 +84,16 @@ def makemore_names() -> list[str]:
         return find_list("makemore").names()
     except DataError as error:
         pytest.skip(f"the makemore list is not available: {error}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium as the system has it, without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        # Chromium's sandbox is not available to root, as whom containers run.
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

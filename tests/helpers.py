@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before PyTorch is imported, here and in processes that tests start: networks this small train fastest on one
 # thread, and on a busy machine threads that wait for each other take many times as long.
@@ -175,3 +176,34 @@ def accepted(automaton: Automaton, vocabulary: Vocabulary, names: list[str]) -> 
         return bool(automaton.accepts[state])
 
     return [name for name in names if accepts(name)]
+
+
+class Visit:
+    """A page opened in the browser, and everything it complained of or asked the network for.
+
+    Args:
+        browser: Chromium.
+        address: of the page.
+        width: of the window, in pixels.
+        route: a pattern of addresses, and what answers for them.
+        options: others of the browser's context.
+    """
+
+    def __init__(
+        self,
+        browser: Any,
+        address: str,
+        width: int = 1280,
+        route: tuple[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.tab = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        if route is not None:
+            self.tab.route(*route)
+        self.tab.goto(address, wait_until="networkidle")

@@ -216,6 +216,12 @@ async function start() {
     if (error instanceof LoadError) return;
     throw error;
   }
+  if (model.labels?.length) {
+    fields.label.append(element("option", "any"), ...model.labels.map((label) => element("option", label)));
+    fields.label.options[0].value = "";
+    for (const option of [...fields.label.options].slice(1)) option.value = option.textContent;
+    byId("label-field").hidden = false;
+  }
   fields.max_length.placeholder = 2 * model.longest_name;
   document.querySelector("[data-for=top_k]").max = Array.from(model.characters).length + 1;
   takeSeed();
@@ -225,6 +231,10 @@ async function start() {
   for (const button of document.querySelectorAll("button")) button.disabled = false;
   const other = new URLSearchParams(location.search).get("model");
   say(other && other !== model.export_id ? "The link to this page was made with another model: its names differ." : "");
+  if (asked.label && fields.label.value !== asked.label) {
+    fields.label.value = "";
+    say(`The link to this page asks for the kind “${asked.label}”, which the model does not have.`);
+  }
   await draw();
   byId("key").hidden = false;
 }

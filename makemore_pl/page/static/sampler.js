@@ -5,19 +5,27 @@ import { Uniforms } from "./pcg64.js";
 const FIRST_NAMES = 50; // drawn at once, so that the first ones are there soon
 const MOST_UNIFORMS = 1 << 18; // of one call, which the page waits for
 
+// index.html has the runtime's hash. Only after the browser has found it right may the script be imported: what has
+// failed would be loaded once more, unchecked; what has not is there already.
+const runtime = document.getElementById("runtime");
+const isRuntimeRight = new Promise((resolve) => {
+  runtime.addEventListener("load", () => resolve(true));
+  runtime.addEventListener("error", () => resolve(false));
+});
+
 /** A sentence for the visitor: what could not be loaded, and what may help. */
 export class LoadError extends Error {}
 
-async function load(what, address, integrity) {
-  let reply;
-  try {
-    reply = await fetch(address, { integrity, credentials: "omit" });
-  } catch {
-    const reasons = "no connection, or a file other than the one that this page was written with";
-    throw new LoadError(`${what} could not be loaded from ${address}: ${reasons}. Load the page again.`);
-  }
-  if (!reply.ok) throw new LoadError(`${what} is missing: the server answers ${reply.status} for ${address}.`);
-  return reply;
+function loadError(what, address) {
+  const reasons = "there is no connection, the file is missing, or it is not the one that this page was written with";
+  return new LoadError(`${what} could not be loaded from ${address}: ${reasons}. Load the page again, or write it again.`);
+}
+
+/** A file with that hash; whatever else comes, even with an error's status, is refused. */
+function load(what, address, integrity) {
+  return fetch(address, { integrity, credentials: "omit" }).catch(() => {
+    throw loadError(what, address);
+  });
 }
 
 /** What model.json says. */
@@ -32,14 +40,13 @@ export async function loadModel({ model, modelIntegrity }) {
  * @returns {Sampler}
  */
 export async function openSampler(places, model) {
-  const name = `onnxruntime-web ${places.runtimeVersion}`;
+  const what = `onnxruntime-web ${places.runtimeVersion}, which runs the model,`;
   const [ort, wasm, sampler] = await Promise.all([
-    // index.html has the script's hash, and has asked for it already: this is the same script.
-    import(new URL(places.runtime, document.baseURI)).catch(() => {
-      const reasons = "no connection, a blocked address, or a file other than the one that this page was written with";
-      throw new LoadError(`${name}, which runs the model, could not be loaded from ${places.runtime}: ${reasons}.`);
+    isRuntimeRight.then((isRight) => {
+      if (!isRight) throw loadError(what, runtime.getAttribute("src"));
+      return import(runtime.src);
     }),
-    load(`${name}, which runs the model,`, places.wasm, places.wasmIntegrity).then((reply) => reply.arrayBuffer()),
+    load(what, places.wasm, places.wasmIntegrity).then((reply) => reply.arrayBuffer()),
     load("The model", places.sampler, places.samplerIntegrity).then((reply) => reply.arrayBuffer()),
   ]);
   ort.env.wasm.numThreads = 1; // more would need headers that few hosts send
@@ -72,12 +79,34 @@ class Sampler {
     for (let drawn = 0, size; drawn < settings.n; drawn += size) {
       size = Math.min(settings.n - drawn, most, drawn ? 4 * drawn : FIRST_NAMES);
       // A row a name, in the order in which NumPy fills them.
-      yield await this.#names(size, uniforms.next(size * settings.steps), settings);
+      const columns = settings.steps + (this.#drawsLabels(settings) ? 1 : 0);
+      yield await this.#names(size, uniforms.next(size * columns), settings);
     }
   }
 
-  async #names(n, uniforms, settings) {
+  #drawsLabels(settings) {
+    return settings.label === null && Boolean(this.model.labels?.length);
+  }
+
+  /** Labels int64 (n,), and the uniforms without the first of each name, which draws its label. */
+  #drawLabels(n, uniforms, { steps }) {
+    const shares = this.model.label_shares;
+    const rest = new Float32Array(n * steps);
+    const labels = BigInt64Array.from({ length: n }, (_, i) => {
+      const row = uniforms.subarray(i * (steps + 1), (i + 1) * (steps + 1));
+      rest.set(row.subarray(1), i * steps);
+      let total = 0;
+      const cumulative = shares.map((share) => (total += share));
+      return BigInt(cumulative.filter((sum) => sum <= Math.fround(row[0]) * total).length);
+    });
+    return [labels, rest];
+  }
+
+  async #names(n, drawn, settings) {
     const { Tensor } = this.ort;
+    let uniforms = drawn;
+    let labels = new BigInt64Array(n).fill(BigInt(settings.label ?? 0));
+    if (this.#drawsLabels(settings)) [labels, uniforms] = this.#drawLabels(n, drawn, settings);
     const whole = (value) => new Tensor("int64", [value < 2n ** 63n ? value : 2n ** 63n - 1n], []);
     const inputs = {
       uniforms: new Tensor("float32", uniforms, [n, settings.steps]),
@@ -87,6 +116,7 @@ class Sampler {
       top_p: new Tensor("float32", [settings.topP], []),
       min_length: whole(settings.minLength),
     };
+    if (this.model.labels?.length) inputs.label = new Tensor("int64", labels, [n]);
     const { codepoints, log_prob } = await this.session.run(inputs, ["codepoints", "log_prob"]);
     const length = codepoints.dims[1];
     return Array.from(log_prob.data, (logProb, i) => {

@@ -2,6 +2,7 @@
 
 export const MOST_NAMES = 10_000; // that a page shows; the command has no limit
 const MOST_LENGTH = 10_000;
+const MOST_SHOWN = 60; // characters of a sentence
 export const DEFAULTS = { n: "20", temperature: "1", top_k: "0", top_p: "1", min_length: "1", max_length: "", prefix: "", label: "" };
 export const FIELDS = [...Object.keys(DEFAULTS), "seed"];
 
@@ -30,10 +31,12 @@ function real(texts, field, name, fits, range) {
   return Number(text);
 }
 
-/** `“ö” (U+00F6)`; what cannot be seen, by its number alone. */
-export function describe(character) {
-  const code = `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-  return /[\p{C}\p{Z}]/u.test(character) ? code : `“${character}” (${code})`;
+const code = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+const isUnseen = (character) => /[\p{C}\p{Z}\p{M}]/u.test(character);
+
+/** `“ö” (U+00F6)`; what cannot be seen alone, by its number. */
+function describe(character) {
+  return isUnseen(character) ? code(character) : `“${character}” (${code(character)})`;
 }
 
 /** The ids of a prefix, BigInts: characters are sorted by code point, and id 0 is the boundary. */
@@ -41,11 +44,28 @@ function encode(prefix, model) {
   const ids = new Map(Array.from(model.characters, (character, i) => [character, BigInt(i + 1)]));
   const unknown = [...new Set(prefix)].filter((character) => !ids.has(character));
   if (unknown.length) {
-    const known = [...ids.keys()];
-    const shown = known.length > 60 ? `${known.slice(0, 60).join(" ")} and ${known.length - 60} more` : known.join(" ");
-    throw new SettingError("prefix", `The model does not know ${unknown.map(describe).join(", ")}. It knows ${shown}`);
+    const known = [...ids.keys()].map((character) => (isUnseen(character) ? code(character) : character));
+    const more = known.length > MOST_SHOWN ? ` and ${known.length - MOST_SHOWN} more` : "";
+    const shown = known.slice(0, MOST_SHOWN).join(" ") + more;
+    throw new SettingError("prefix", `The model does not know ${unknown.map(describe).join(", ")}. It knows: ${shown}`);
   }
   return Array.from(prefix, (character) => ids.get(character));
+}
+
+/** A prefix in the spelling of the training names, as far as browsers know it. */
+function spelled(text, { normalize = "none", case: letters = "keep" }) {
+  let prefix = normalize === "none" ? text : text.normalize(normalize.toUpperCase());
+  if (letters !== "keep") prefix = prefix.toLowerCase();
+  if (letters === "title") prefix = prefix.replace(/(?<![\p{L}\p{N}\p{M}])\p{L}/gu, (letter) => letter.toUpperCase());
+  return prefix;
+}
+
+/** A label's number; null: of each name by the labels' shares, or there are none. */
+function labelNumber(text, labels = []) {
+  if (text === "") return null;
+  const number = labels.indexOf(text);
+  if (number < 0) throw new SettingError("label", `The model's names have no kind “${text}”.`);
+  return number;
 }
 
 /**
@@ -64,7 +84,8 @@ export function check(texts, model) {
     topK: whole(texts, "top_k", "Top-k", 0),
     topP: real(texts, "top_p", "Top-p", (p) => p > 0 && p <= 1, "above 0, and at most 1"),
     minLength: whole(texts, "min_length", "The least length", 0),
-    prefix: encode(texts.prefix, model),
+    prefix: encode(spelled(texts.prefix, model), model),
+    label: labelNumber(texts.label, model.labels),
   };
   const limit = texts.max_length.trim() ? Number(whole(texts, "max_length", "The greatest length", 1, MOST_LENGTH)) : null;
   const most = limit ?? MOST_LENGTH;
