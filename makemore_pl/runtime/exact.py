@@ -16,7 +16,7 @@ from makemore_pl.wishes.conditional import Conditional
 
 CONTEXTS_PER_CALL = 1 << 14
 """Bounds the memory of the network's hidden layers."""
-MOST_KEPT_BYTES = 256 << 20
+MOST_KEPT_BYTES = 64 << 20
 """Of the tables of earlier wishes."""
 
 

@@ -173,25 +173,32 @@ class Sampler:
             names += ways.to_text(self._codepoints[tokens])
         return names
 
+    def way(self, wish: Wish) -> Way:
+        """How names of a kind are drawn, none of them rejected; errors as `probability`."""
+        if wish.is_plain:
+            return ways.plain(self._engine, wish)
+        return ways.exact(self._conditionals.of(wish), self._codepoints)
+
     def _start(self, request: Request) -> Iterator[Batch]:
-        way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
+        way = self._way_or_rejecting(request)
         return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
 
-    def _wished(self, request: Request, wish: Wish) -> Way:
+    def _way_or_rejecting(self, request: Request) -> Way:
+        wish = request.wish()
         try:
-            return self._exact_way(request, wish)
+            self._expect_enough(request, wish)
+            return self.way(wish)
         except NotExactError as error:
             message = f"names are drawn and rejected: {error}"
             warnings.warn(message, RejectionWarning, stacklevel=5)
         rest = replace(wish, match=None)
         if wish.match is not None and not rest.is_plain:  # then names are rejected for `match` alone
             with suppress(NotExactError):
-                return replace(self._exact_way(request, rest), accept=wish.accepts)
+                self._expect_enough(request, rest)
+                return replace(self.way(rest), accept=wish.accepts)
         return ways.rejecting(self._engine, wish)
 
-    def _exact_way(self, request: Request, wish: Wish) -> Way:
-        conditional = self._conditionals.of(wish)
-        n_names = conditional.n_names() if request.unique else None
+    def _expect_enough(self, request: Request, wish: Wish) -> None:
+        n_names = self._conditionals.of(wish).n_names() if request.unique and not wish.is_plain else None
         if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
-        return ways.exact(conditional, self._codepoints)

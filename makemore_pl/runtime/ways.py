@@ -14,8 +14,9 @@ from makemore_pl.runtime.request import Wish
 if TYPE_CHECKING:
     from makemore_pl.wishes.conditional import Conditional
 
-BATCH_ENTRIES = 1 << 21
-"""Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
+BATCH_ENTRIES = 1 << 16
+"""Entries of a batch's largest matrix: bounds its memory, however many names are asked for. A few thousand
+names are drawn as fast, each, as any larger number."""
 PATIENCE = 100_000
 """Draws in a row without an accepted name after which a filtered request is given up."""
 
@@ -41,6 +42,11 @@ class Way:
         """Names that may be drawn at a time."""
         return max(1, BATCH_ENTRIES // max(self.steps, self.entries_per_name))
 
+    def draw(self, uniforms: NDArray[np.float32]) -> Batch:
+        """A name for each row of uniforms (n, steps), kept or not."""
+        codepoints, log_probs = self.generate(uniforms)
+        return Batch(to_text(codepoints), log_probs.tolist())
+
     def batches(self, n: int, seed: int | None) -> Iterator[Batch]:
         """Draw n names, or fewer if the last 100,000 have all been rejected."""
         generator = np.random.default_rng(seed)
@@ -50,9 +56,7 @@ class Way:
             # Only some are kept: a surplus meets most requests in the first round.
             size = min(self.most, missing if self.accept is None else max(1_000, 2 * missing))
             # A row a name: a seed's first names are the same, however many are asked for.
-            uniforms = generator.random((size, self.steps), dtype=np.float32)
-            codepoints, log_probs = self.generate(uniforms)
-            batch = Batch(to_text(codepoints), log_probs.tolist())
+            batch = self.draw(generator.random((size, self.steps), dtype=np.float32))
             if self.accept is not None:
                 kept = [i for i, name in enumerate(batch.names) if self.accept(name)][:missing]
                 batch = Batch([batch.names[i] for i in kept], [batch.log_probs[i] for i in kept])
@@ -68,8 +72,7 @@ class Way:
             uniforms: number of the attempt -> uniforms (1, steps).
         """
         for attempt in range(PATIENCE):
-            codepoints, _ = self.generate(uniforms(attempt))
-            [name] = to_text(codepoints)
+            [name] = self.draw(uniforms(attempt)).names
             if self.accept is None or self.accept(name):
                 return name
         return None

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from json.encoder import encode_basestring
 from typing import Any
 
+from anyio import fail_after
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from makemore_pl.errors import MakemoreError
 from makemore_pl.runtime.scorer import Score
@@ -16,6 +17,8 @@ from makemore_pl.service.queries import FORMATS
 
 NOT_STORED = {"cache-control": "no-store"}
 SCORE_COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
+READING_SECONDS = 10.0
+"""Longest wait for a client that reads nothing of what is ready for it."""
 
 log = logging.getLogger("makemore.service")
 
@@ -49,24 +52,21 @@ ENCODERS: dict[str, tuple[Encode, Encode]] = {
 """For each kind of rows: as JSON, and as text."""
 
 
-def encode(rows: Iterable[Any], kind: str, form: str) -> str:
+def encode(rows: Iterable[Any], kind: str, form: str) -> bytes:
     """The rows of an answer, or a part of them, without what stands around an array."""
     as_json, as_text = ENCODERS[kind]
     if form == "json":
-        return ",\n".join(map(as_json, rows))
-    return "".join([f"{row}\n" for row in map(as_json if form == "ndjson" else as_text, rows)])
-
-
-def to_bytes(text: str) -> bytes:
+        text = ",\n".join(map(as_json, rows))
+    else:
+        text = "".join([f"{row}\n" for row in map(as_json if form == "ndjson" else as_text, rows)])
     # A single surrogate, which JSON can write and UTF-8 cannot, becomes `\udXXX`: again JSON.
     return text.encode("utf-8", "backslashreplace")
 
 
 def whole(rows: Iterable[Any], kind: str, form: str) -> Response:
     """An answer of few rows."""
-    text = encode(rows, kind, form)
-    body = to_bytes(f"[{text}]\n" if form == "json" else text)
-    return Response(body, media_type=FORMATS[form], headers=NOT_STORED)
+    body = encode(rows, kind, form)
+    return Response(b"[%b]\n" % body if form == "json" else body, 200, NOT_STORED, FORMATS[form])
 
 
 def head(form: str) -> Response:
@@ -76,20 +76,20 @@ def head(form: str) -> Response:
     return response
 
 
-class StreamedRows(StreamingResponse):
-    """An answer of many rows, sent as they come and as fast as they are read.
+class StreamedNames(StreamingResponse):
+    """Names sent as they come and as fast as they are read.
 
     Args:
-        parts: the rows, some at a time.
-        kind: of the rows.
+        first: the first of them.
+        others: what follows, some at a time.
         form: of the answer.
         ended: called at the end, whether all has been read or the client has left.
     """
 
     def __init__(
-        self, parts: AsyncIterator[Sequence[Any]], kind: str, form: str, ended: Callable[[], None]
+        self, first: Sequence[Any], others: AsyncIterator[Sequence[Any]], form: str, ended: Callable[[], None]
     ) -> None:
-        super().__init__(_chunks(parts, kind, form), media_type=FORMATS[form], headers=NOT_STORED)
+        super().__init__(_chunks(first, others, form), media_type=FORMATS[form], headers=NOT_STORED)
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,18 +99,27 @@ class StreamedRows(StreamingResponse):
             self._ended()
 
     async def stream_response(self, send: Send) -> None:
+        """Send all, or what there is: without its end, the client can tell that the body is not whole."""
+
+        async def send_in_time(message: Message) -> None:
+            with fail_after(READING_SECONDS):
+                await send(message)
+
         try:
-            await super().stream_response(send)
+            await super().stream_response(send_in_time)
+        except TimeoutError:
+            log.warning(
+                "a stream is cut short: nothing of it has been read for %.0f seconds", READING_SECONDS
+            )
         except (MakemoreError, HTTPException) as error:
-            # Status and headers are gone. Without its end, the client can tell that the body is not whole.
             log.warning("a stream is cut short: %s", error)
 
 
-async def _chunks(parts: AsyncIterator[Sequence[Any]], kind: str, form: str) -> AsyncIterator[bytes]:
-    separator = "["
-    async for rows in parts:
-        text = encode(rows, kind, form)
-        yield to_bytes(separator + text if form == "json" else text)
-        separator = ",\n"
-    if form == "json":
-        yield b"]\n"
+async def _chunks(
+    first: Sequence[Any], others: AsyncIterator[Sequence[Any]], form: str
+) -> AsyncIterator[bytes]:
+    before, between, after = (b"[", b",\n", b"]\n") if form == "json" else (b"", b"", b"")
+    yield before + encode(first, "names", form)
+    async for rows in others:
+        yield between + encode(rows, "names", form)
+    yield after

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
-import threading
-import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,30 +15,24 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from makemore_pl import __version__
-from makemore_pl.errors import RejectionWarning, RequestError
+from makemore_pl.errors import RequestError
 from makemore_pl.page.web_runtime import web_runtime
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.service import counters, openapi
-from makemore_pl.service.answers import NOT_STORED, StreamedRows, head, whole
+from makemore_pl.service.answers import NOT_STORED, StreamedNames, head, whole
 from makemore_pl.service.bodies import expect_short, names_in, read_body
-from makemore_pl.service.compute import MOST_STREAMS, Stream, Threads, draw_all
+from makemore_pl.service.drawing import FEW, Drawn, Threads, Together
 from makemore_pl.service.problems import BUSY, add_handlers
 from makemore_pl.service.queries import MAX_QUERY_BYTES, read_pairs, split_format
-from makemore_pl.service.reservoir import Reservoir, Row
-from makemore_pl.service.returned_memory import return_memory
-from makemore_pl.service.served_model import FEW, Watched
-from makemore_pl.service.timing import Timing
+from makemore_pl.service.served_model import Watched
 
 WATCH_SECONDS = 1.0
 """Between two looks at the model's files."""
-SHORT_QUERY_BYTES = 200
-"""Queries up to it are read once."""
 FEW_CHARACTERS = 2_000
 """So many are scored at once."""
-ENDING_SECONDS = 5.0
-"""After the last answer: a thread that still computes does not keep the process longer."""
+MOST_STREAMS = 32
+"""At a time."""
 
 
 class Service:
@@ -54,51 +46,35 @@ class Service:
         self._watched = watched
         self._document = json.dumps(openapi.document(), ensure_ascii=False).encode()
         self._threads = Threads()
+        self._together = Together(self._threads)
         self._n_streams = 0
 
     async def names(self, http: HttpRequest) -> Response:
         """New names."""
         model = self._watched.now
-        query = _query_of(http)
-        read = model.asked if len(query) <= SHORT_QUERY_BYTES else model.read
-        request, form, reservoir = read(query, http.headers.get("accept", ""))
+        request, form = model.read(_query_of(http), http.headers.get("accept", ""))
         if http.method == "HEAD":
             return head(form)
         if isinstance(request, IdRequest):
-            made = await self._threads.run(lambda: model.sampler.for_ids(**vars(request)))
-            counters.names.inc(len(made))
-            return whole(zip(request.ids, made, strict=True), "ids", form)
+            return whole(await self._threads.run(partial(model.for_ids, request)), "ids", form)
         if request.n > FEW:
             return await self._stream(model.sampler, request, form)
-        if reservoir is not None:
-            rows = await self._drawn_ahead(reservoir, request.n)
-        elif request.is_plain and not request.unique:
-            rows = draw_all(model.sampler, request)
-        else:
-            rows = await self._threads.run(lambda: draw_all(model.sampler, request))
-        counters.names.inc(len(rows))
-        return whole(rows, "names", form)
-
-    async def _drawn_ahead(self, reservoir: Reservoir, n: int) -> list[Row]:
-        if not reservoir.has(n):
-            if reservoir.is_quick:
-                reservoir.add(reservoir.draw(n))
-            else:
-                # Others may take what is there meanwhile, but not what this request has drawn.
-                return reservoir.add_but(n, await self._threads.run(lambda: reservoir.draw(n)))
-        return reservoir.take(n)
+        if request.unique:
+            batches = Drawn(model.sampler, request, self._threads).batches()
+            return whole([row async for batch in batches for row in batch], "names", form)
+        return whole(await self._together.rows(model.sampler, request), "names", form)
 
     async def _stream(self, sampler: Sampler, request: Request, form: str) -> Response:
         if self._n_streams >= MOST_STREAMS:
             raise HTTPException(503, "too many streams; try again later, or ask for fewer names", BUSY)
         self._count_streams(1)
         try:
-            stream = Stream(sampler, request, self._threads)
-            await stream.start()
+            batches = Drawn(sampler, request, self._threads).batches()
+            first = await anext(batches)  # what is wrong shows here, before an answer has begun
         except BaseException:
             self._count_streams(-1)
             raise
-        return StreamedRows(stream.parts(), "names", form, lambda: self._count_streams(-1))
+        return StreamedNames(first, batches, form, lambda: self._count_streams(-1))
 
     def _count_streams(self, more: int) -> None:
         self._n_streams += more
@@ -133,9 +109,7 @@ class Service:
             "status": "ok",
             "model": info.export_id,
             "newer_export_refused": self._watched.refused,
-            "list": info.list_name,
             "verification": info.verification,
-            "version": __version__,
         }
         body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
         return Response(body, media_type="application/json", headers=NOT_STORED)
@@ -156,19 +130,11 @@ class Service:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Watch the model's files while the application runs."""
-        # Names that do not fulfil a wish are never drawn and rejected here: that may take any time, and an
-        # irregular expression is tried on each. What would be a warning is an error of the request.
-        warnings.simplefilter("error", RejectionWarning)
         counters.begin()
-        return_memory()
-        watching = asyncio.create_task(self._watch())
-        yield
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-        ending = threading.Timer(ENDING_SECONDS, os._exit, [0])
-        ending.daemon = True
-        ending.start()
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            yield
+            tasks.cancel_scope.cancel()
 
     async def _watch(self) -> None:
         while True:
@@ -205,7 +171,8 @@ def create_app(model: Path, runtime: Path | str | None = None) -> Starlette:
         Route("/{file}", service.page),
     ]
     paths = {route.path for route in routes[:-1]}
-    app = Starlette(routes=routes, middleware=[Middleware(Timing, paths=paths)], lifespan=service.lifespan)
+    counting = Middleware(counters.Counted, paths=paths)
+    app = Starlette(routes=routes, middleware=[counting], lifespan=service.lifespan)
     app.router.redirect_slashes = False
     add_handlers(app)
     return app

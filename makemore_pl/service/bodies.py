@@ -3,8 +3,9 @@
 import io
 import json
 
+from anyio import fail_after
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.parsing.names_io import read_lines
@@ -12,29 +13,31 @@ from makemore_pl.runtime.metadata import MAX_LENGTH
 
 MAX_BYTES = 1 << 20
 """Largest body."""
-MAX_DISCARDED = 16 << 20
-"""So much of a larger one is read and thrown away, so that its sender reads the answer."""
+ARRIVAL_SECONDS = 20.0
+"""All of a body must have arrived by then."""
 
 
 async def read_body(request: Request) -> bytes:
-    """All of the body.
+    """All of the body. What is too large is read, too, and thrown away, so that its sender reads the answer.
 
     Raises:
-        HTTPException: 413, it is too large.
+        HTTPException: 413, it is too large; 408, too slow; 400, its sender has left.
     """
     body, n_bytes = bytearray(), 0
-    too_large = HTTPException(413, f"a body has at most {MAX_BYTES:,} bytes", {"connection": "close"})
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > MAX_DISCARDED:
-        raise too_large
-    async for chunk in request.stream():
-        n_bytes += len(chunk)
-        if n_bytes <= MAX_BYTES:
-            body += chunk
-        elif n_bytes > MAX_DISCARDED:
-            raise too_large
+    close = {"connection": "close"}
+    try:
+        with fail_after(ARRIVAL_SECONDS):
+            async for chunk in request.stream():
+                n_bytes += len(chunk)
+                if n_bytes <= MAX_BYTES:
+                    body += chunk
+    except TimeoutError as error:
+        sentence = f"the body has not arrived within {ARRIVAL_SECONDS:.0f} seconds"
+        raise HTTPException(408, sentence, close) from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the body is not whole") from error
     if n_bytes > MAX_BYTES:
-        raise too_large
+        raise HTTPException(413, f"a body has at most {MAX_BYTES:,} bytes", close)
     return bytes(body)
 
 

@@ -1,6 +1,10 @@
 """What is counted and timed, for Prometheus; with several workers, over all of them."""
 
+import asyncio
+import logging
 import os
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from prometheus_client import (
@@ -13,10 +17,14 @@ from prometheus_client import (
 )
 from prometheus_client import multiprocess as several
 from prometheus_client.process_collector import ProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makemore_pl.service.server import SHARED
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+OTHER = "other"
+"""The route of the page's files, and of paths that do not exist: clients may ask for any number of them."""
 
 registry = CollectorRegistry()
 requests = Counter(
@@ -71,3 +79,35 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         pass
     return True
+
+
+class Counted:
+    """An ASGI middleware that counts and times every answer.
+
+    Args:
+        app: what answers.
+        paths: the application's.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+        self._app, self._paths = app, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        start, status = time.perf_counter(), 500
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except asyncio.CancelledError:
+            # By the server that ends. It would print a traceback for each.
+            logging.getLogger("makemore.service").warning("the server ends before the answer does")
+        finally:
+            path = scope["path"] if scope["path"] in self._paths else OTHER
+            requests.labels(path, status).inc()
+            seconds.labels(path).observe(time.perf_counter() - start)

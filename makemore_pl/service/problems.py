@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from makemore_pl.errors import DataError, MakemoreError, MemoryLimitError, RejectionWarning, RequestError
+from makemore_pl.errors import DataError, MakemoreError, MemoryLimitError, NotExactError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 BUSY = {"retry-after": "1"}
@@ -17,23 +17,17 @@ BUSY = {"retry-after": "1"}
 log = logging.getLogger("makemore.service")
 
 
-def problem_body(status: int, detail: str) -> bytes:
-    """The answer's body: status, the status's own words, and the sentence."""
-    shown = " ".join(detail.split())
-    fields = {"status": status, "title": HTTPStatus(status).phrase, "detail": shown}
-    return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """An answer with a sentence that says what is wrong."""
-    return Response(problem_body(status, detail), status, headers, MEDIA_TYPE)
+    fields = {"status": status, "title": HTTPStatus(status).phrase, "detail": " ".join(detail.split())}
+    body = json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return Response(body, status, headers, MEDIA_TYPE)
 
 
 def add_handlers(app: Starlette) -> None:
     """Have every error answered in this way, and nothing of its inside told to clients."""
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(MakemoreError, _of_ours)
-    app.add_exception_handler(RejectionWarning, _of_rejection)
     app.add_exception_handler(MemoryError, _of_memory)
     app.add_exception_handler(Exception, _of_anything)
 
@@ -55,15 +49,12 @@ def _of_http(request: Request, error: Exception) -> Response:
 def _of_ours(request: Request, error: Exception) -> Response:
     if isinstance(error, MemoryLimitError):
         return _of_memory(request, error)
+    if isinstance(error, NotExactError):
+        return problem(400, f"such names cannot be drawn exactly, and the service draws no others: {error}")
     if isinstance(error, RequestError | DataError):  # the command's own sentence
         return problem(400, str(error))
     log.error("%s", error)  # the model's file, whose place is no client's business
     return problem(500, "the model cannot be computed; the server's log says why")
-
-
-def _of_rejection(request: Request, error: Exception) -> Response:
-    reason = str(error).partition(": ")[2]
-    return problem(400, f"such names cannot be drawn exactly, and the service draws no others: {reason}")
 
 
 def _of_memory(request: Request, error: Exception) -> Response:

@@ -1,9 +1,8 @@
 """The model that is served, opened once, and replaced when its file has been."""
 
 import logging
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from makemore_pl.errors import MakemoreError, ModelFileError, RequestError
 from makemore_pl.page.web_runtime import WebRuntime
@@ -12,14 +11,10 @@ from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.service import counters
+from makemore_pl.service.drawing import expect_exact
 from makemore_pl.service.page_answers import PageAnswers
 from makemore_pl.service.queries import MODEL, read_pairs, read_request, split_format
-from makemore_pl.service.reservoir import Reservoir
 
-FEW = 1_000
-"""So many names are an answer of one piece; more are streamed."""
-RESERVOIRS = 64
-"""Kinds of names drawn ahead."""
 Identity: TypeAlias = tuple[tuple[int, int, int], ...]
 """Of the model's files: number, size, and time of the last change. A file that is replaced has another."""
 
@@ -44,12 +39,9 @@ class ServedModel:
         if self.scorer.info.export_id != self.info.export_id:
             raise ModelFileError(f"{path}: {MODEL_FILE} beside it is of another export")
         self.page = PageAnswers(path, runtime)
-        self._reservoir = lru_cache(RESERVOIRS)(partial(Reservoir, self.sampler))
-        self.asked = lru_cache(RESERVOIRS)(self.read)
-        """`read` for short queries, which are often the same."""
 
-    def read(self, query: bytes, accept: str) -> "Asked":
-        """What a query for names asks for.
+    def read(self, query: bytes, accept: str) -> tuple[Request | IdRequest, str]:
+        """What a query for names asks for, and the form of the answer.
 
         Raises:
             RequestError: an option that does not exist, or a value that is none or out of its range.
@@ -58,19 +50,17 @@ class ServedModel:
         wanted = dict(pairs).get(MODEL)
         if wanted not in (None, self.info.export_id):
             raise RequestError(f"model {wanted:.60} is asked for; {self.info.export_id} is served")
-        request = read_request(pair for pair in pairs if pair[0] != MODEL)
-        is_small = isinstance(request, Request) and request.n <= FEW and not request.unique
-        if is_small and request.seed is None:  # type: ignore[union-attr]
-            return Asked(request, form, self._reservoir(request.wish()))
-        return Asked(request, form)
+        return read_request(pair for pair in pairs if pair[0] != MODEL), form
 
+    def for_ids(self, request: IdRequest) -> list[tuple[str, str]]:
+        """Each id with its name.
 
-class Asked(NamedTuple):
-    """A query for names, read."""
-
-    request: Request | IdRequest
-    form: str  # of the answer
-    reservoir: Reservoir | None = None  # where such names are drawn ahead
+        Raises:
+            RequestError: no such name can be drawn, or not without rejecting others.
+        """
+        expect_exact(self.sampler, request)
+        counters.names.inc(len(request.ids))
+        return list(zip(request.ids, self.sampler.for_ids(**vars(request)), strict=True))
 
 
 class Watched:

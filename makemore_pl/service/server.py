@@ -1,6 +1,7 @@
 """The server: a socket, one or several workers, and their end."""
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -13,8 +14,12 @@ from makemore_pl.errors import MissingPackageError, RequestError
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, find_model
 from makemore_pl.runtime.options import check_limits, option
 
-GRACE_SECONDS = 10
+GRACE_SECONDS = 15
 """Answers that have begun may end until then, once the server is told to end."""
+MAX_HEAD_BYTES = 64 << 10
+"""Of a request line with its headers."""
+MAX_CONNECTIONS = 1_000
+"""Of one worker."""
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: the folder through which several workers share what they count."""
 BACKLOG = 2_048
@@ -66,19 +71,19 @@ def serve(model: Path | str | None, options: ServerOptions) -> None:
             from uvicorn.supervisors import Multiprocess
 
             from makemore_pl.service.app import create_app
-            from makemore_pl.service.connection import Connection
         except ModuleNotFoundError as error:
             raise MissingPackageError("'makemore serve'", error.name, "serve") from error
 
-        app = create_app(
-            path, options.runtime
-        )  # what is wrong with the model shows here, before any worker starts
+        # What is wrong with the model shows here, before any worker starts.
+        app = create_app(path, options.runtime)
         config = uvicorn.Config(
             partial(create_app, path, options.runtime) if several else app,
             factory=several,
             workers=options.workers,
-            http=Connection,
+            http="h11",  # httptools would read a head without any end
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws="none",
+            limit_concurrency=MAX_CONNECTIONS,
             backlog=BACKLOG,
             log_config=None,
             log_level="error",
@@ -86,7 +91,7 @@ def serve(model: Path | str | None, options: ServerOptions) -> None:
             server_header=False,
             proxy_headers=False,
             headers=[("x-content-type-options", "nosniff")],
-            timeout_graceful_shutdown=GRACE_SECONDS + 5,  # connections end themselves before
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -96,6 +101,8 @@ def serve(model: Path | str | None, options: ServerOptions) -> None:
         else:
             with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
                 uvicorn.Server(config).run(sockets=[listener])
+        # All answers have been given. A thread that still computes may be left by another Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def listening(options: ServerOptions) -> socket.socket:
