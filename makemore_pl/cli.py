@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
@@ -46,6 +46,7 @@ commands:
 
 options:
   -h, --help  this text, as 'makemore help'; 'makemore COMMAND --help' for a command's options
+  --quiet     with any command: results and errors alone
   --version   the program's version"""
 
 
@@ -64,8 +65,9 @@ def main(args: Sequence[str] | None = None) -> None:
             # Names of any alphabet, whatever the locale says; and paths that are not valid text.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        with _sigterm_interrupts():
-            code = _run(args)
+        quiet = "--quiet" in args
+        with _sigterm_interrupts(), redirect_stderr(io.StringIO()) if quiet else nullcontext():
+            code = _run([arg for arg in args if arg != "--quiet"])
         sys.stdout.flush()
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)

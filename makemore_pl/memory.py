@@ -46,6 +46,8 @@ def in_words(n_bytes: int) -> str:
     """Bytes in the unit that suits them, e.g. `1.5 GiB`."""
     if n_bytes < 1024:
         return f"{n_bytes} bytes"
+    if n_bytes >= 1 << 100:
+        return "more than 2^100 bytes"
     power = min((n_bytes.bit_length() - 1) // 10, 5)
     return f"{n_bytes / 1024**power:,.1f} {' KMGTP'[power]}iB"
 

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from rich.progress import track
 
-from makemore_pl.data.batches import Batch
+from makemore_pl.data.batch import Batch
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.data.lists import find_list

@@ -31,8 +31,9 @@ from makemore_pl.commands.fit import FitCLI
 from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.corpus import SPLITS
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.model.module import LitBatchNormMLP, one_cycle
+from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.model.schedule import one_cycle
 from makemore_pl.parsing.config_files import find_config, shipped
 from makemore_pl.runs.metrics import METRICS_FILE
 from makemore_pl.runs.rounds import STEPS, STEPS_BETWEEN_EVALUATIONS

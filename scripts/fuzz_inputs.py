@@ -38,9 +38,9 @@ def check_list(content: bytes) -> None:
 
     from makemore_pl.data.batches import windows
     from makemore_pl.data.corpus import SPLITS, build_corpus
-    from makemore_pl.data.lists import read_names
     from makemore_pl.errors import DataError
     from makemore_pl.parsing.names_io import read_lines
+    from makemore_pl.reading.lines import read_names
 
     with suppress(DataError):
         list(read_lines(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig"), "list"))
@@ -50,7 +50,7 @@ def check_list(content: bytes) -> None:
     except DataError:
         return
     splits = {split: corpus.names(split) for split in SPLITS}
-    different = {name for block in blocks for name in block}
+    different = {name for block in blocks for name in block.names}
     assert sorted(name for names in splits.values() for name in names) == sorted(different)
     for split, names in splits.items():
         stream = torch.from_numpy(corpus.streams[split])
@@ -93,7 +93,7 @@ def check_onnx(content: bytes) -> None:
 
     from makemore_pl.errors import ModelFileError
     from makemore_pl.runtime.metadata import ModelInfo
-    from makemore_pl.runtime.session import expect_data_inside
+    from makemore_pl.session import expect_data_inside
 
     lines = content.decode("utf-8", "replace").split("\n")
     keys = [f"makemore.{name}" for name in ModelInfo.__dataclass_fields__]

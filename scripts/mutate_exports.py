@@ -1,12 +1,14 @@
 """Altered export files: does `verify` refuse each of them?
 
-    python scripts/mutate_exports.py [--seed 0] [--mutants 400] [--by-running] [FORM ...]
+    python scripts/mutate_exports.py [--seed 0] [--mutants 400] [--by-running] [--labels] [FORM ...]
 
 Trains a small model on the shipped list and exports it in every form. Then changes one thing at a time in
 `model.onnx` and in `sampler.onnx`: a number, an operator, an input, an attribute, the metadata, a field of
 the file. Every mutant is verified in a process of its own, because an altered graph may crash the one that
 runs it. Exit code 1 if one passes that is not the same model: all that may pass are a weight's float32
 neighbour, other versions of libraries, and another largest deviation within the tolerance.
+
+With --labels, names have one of two labels, so that the files have one more input.
 
 With --by-running, ONNX Runtime alone judges: the graphs are not compared, only logits and names. It shows
 what the second layer of the proof finds by itself.
@@ -54,11 +56,16 @@ OPERATORS = (
 OPERATORS += "Gather GatherElements ReduceSum ReduceMax ReduceMin ArgMax ArgMin Identity Not Abs Where Sin"
 
 
-def train(folder: Path) -> Path:
+def train(folder: Path, labels: bool) -> Path:
     """The checkpoint of a small network, after one epoch."""
     L.seed_everything(0)
     data = NamesDataModule()
-    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, n_hidden=24, n_layers=2)
+    if labels:
+        rows = (f"{name},{'odd' if len(name) % 2 else 'even'}" for name in data.list.names())
+        (folder / "list.csv").write_text("\n".join(["name,length", *rows]) + "\n", encoding="utf-8")
+        data = NamesDataModule(str(folder / "list.csv"), name_column="name", label_column="length")
+    sizes = {"n_hidden": 24, "n_layers": 2, "n_labels": data.n_labels}
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, **sizes)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type]
     trainer.fit(module, datamodule=data)
@@ -110,7 +117,7 @@ def other_input(model: onnx.ModelProto, rng: random.Random) -> str:
     if len(node.input) > 1 and rng.random() < 0.5:
         node.input[:] = reversed(list(node.input))
     else:
-        node.input[rng.randrange(len(node.input))] = rng.choice([*names, "uniforms", "context", ""])
+        node.input[rng.randrange(len(node.input))] = rng.choice([*names, "uniforms", "context", "label", ""])
     return "input"
 
 
@@ -138,6 +145,8 @@ def other_metadata(model: onnx.ModelProto, rng: random.Random) -> str:
         new = not old
     elif isinstance(old, int | float):
         new = old + 1 if isinstance(old, int) else old * rng.choice([0.9, 1.1])
+    elif isinstance(old, list):  # labels, and their shares
+        new = rng.choice([old[1:], old + old[:1], old[::-1]])
     else:
         new = rng.choice([old[1:], old + "x", "".join(reversed(old))])
     how = "metadata"
@@ -220,6 +229,7 @@ def main() -> None:
     parser.add_argument("forms", nargs="*", metavar="FORM", help="mlp, fused, table; all if left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mutants", type=int, default=400, help="of each file of each form")
+    parser.add_argument("--labels", action="store_true", help="of names with labels")
     parser.add_argument("--by-running", action="store_true", help="compare no graphs, only logits and names")
     args = parser.parse_args()
     torch.set_num_threads(1)  # a process with threads of its own cannot be forked
@@ -229,7 +239,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = read_checkpoint(train(folder))
+        checkpoint = read_checkpoint(train(folder, args.labels))
         trained = checkpoint.load_model()
         folded, info = fold(trained.layers), model_info(checkpoint, trained)
         contexts = contexts_to_compare(checkpoint, trained)

@@ -9,6 +9,7 @@ given again. Exit code 1: a figure differs by more than its tolerance.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         if page is not None:
             write_tables(page, tables.values())
             draw_pictures(bench, page.parent / page.stem)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    asked = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if asked else 140)
     for table in tables.values():
         console.print(Markdown(f"# {table.name}\n\n{table.to_markdown()}"))
     compared = [row.within for _, row in rows if row.within is not None]

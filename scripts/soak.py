@@ -178,7 +178,7 @@ def sample(
     request = config.request
     samplers = [Sampler(folder / "sampler.onnx"), Sampler(folder / "model.onnx")]
     samplers.append(Sampler(folder / "sampler.onnx", prepare=False))
-    [(names, log_probs)] = samplers[0].stream(NAMES, **request)
+    [(names, log_probs, _)] = samplers[0].stream(NAMES, **request)
     if names != samplers[0].sample(NAMES, **request):
         raise DifferenceError("one seed has given different names")
     for sampler in samplers[1:]:

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Lint, types and tests, from a fresh clone: bash scripts/test.sh [--all] [--newest] [arguments of pytest]
-#   --all     also the tests marked slow, which start ranks, kill processes or make fresh environments
+#   --all     also the tests marked slow, which start ranks, kill processes or make fresh environments; and
+#             the site of the documentation
 #   --newest  tests alone, in .venv-newest, with the newest versions that pyproject.toml allows
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
 
-venv=.venv chosen=(-m "not slow") arguments=()
+venv=.venv chosen=(-m "not slow") site= arguments=()
 for argument in "$@"; do
     case $argument in
-    --all) chosen=() ;;
+    --all) chosen=() site=yes ;;
     --newest) venv=.venv-newest ;;
     *) arguments+=("$argument") ;;
     esac
@@ -28,3 +29,6 @@ fi
 # A file's tests stay together: they share what their fixtures make. One process: -n 0
 $venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile \
     ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"}
+if [ "$site" ] && [ $venv = .venv ]; then
+    bash scripts/docs.sh
+fi

@@ -134,16 +134,18 @@ def random_weights(
     hidden: Sequence[int] = (32,),
     boundary: float = 1.5,
     spread: float = 2.5,
+    n_labels: int = 0,
 ) -> FoldedWeights:
     """A folded network; `boundary` is added to its logit and sets the length of names."""
     rng = np.random.default_rng(0)
-    sizes = [block_size * n_embd, *hidden, vocab_size]
+    sizes = [(block_size + (n_labels > 0)) * n_embd, *hidden, vocab_size]
     linears = [
         (rng.standard_normal((b, a)) * spread / np.sqrt(a), rng.standard_normal(b) * 0.3)
         for a, b in itertools.pairwise(sizes)
     ]
     linears[-1][1][0] += boundary
-    return FoldedWeights(block_size, rng.standard_normal((vocab_size, n_embd)), linears[:-1], linears[-1])
+    embedding = rng.standard_normal((vocab_size + n_labels, n_embd))
+    return FoldedWeights(block_size, embedding, linears[:-1], linears[-1], n_labels)
 
 
 def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -35,7 +35,7 @@ class EvaluateCLI(MakemoreCLI):
 
 
 def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:
-    """Write `context,next,probability,likeliest` for each example, as CSV.
+    """Write `context,next,probability,likeliest` for each example, as CSV; with labels, `label` comes first.
 
     Args:
         outputs: log-probabilities (B, V) of the batches of `data.predict_dataloader()`, float.
@@ -44,13 +44,15 @@ def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO
     """
     log_probs = torch.cat(outputs).float()  # (N, V)
     contexts, targets = data.examples("test")
-    texts = ["", *data.vocabulary.characters]  # by id; the boundary is empty
+    texts = ["", *data.vocabulary.characters, *data.labels]  # by id; the boundary is empty
+    n_labels = contexts.shape[1] - data.block_size  # 0 or 1
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("context", "next", "probability", "likeliest"))
+    writer.writerow((*["label"] * n_labels, "context", "next", "probability", "likeliest"))
     for context, target, log_prob in zip(contexts.tolist(), targets.tolist(), log_probs, strict=True):
-        shown = "".join(texts[token] for token in context if token != BOUNDARY)
+        labels = [texts[token] for token in context[:n_labels]]
+        shown = "".join(texts[token] for token in context[n_labels:] if token != BOUNDARY)
         probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
-        writer.writerow((shown, texts[target], f"{probability:.6f}", texts[likeliest]))
+        writer.writerow((*labels, shown, texts[target], f"{probability:.6f}", texts[likeliest]))
 
 
 def run(command: str, args: list[str]) -> None:

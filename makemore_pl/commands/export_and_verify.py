@@ -3,6 +3,8 @@
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
 from makemore_pl.parsing.training_parser import new_parser, parse
 
+VOCABULARY = "its characters, for a checkpoint that was trained on a loader of your own"
+
 
 def export(args: list[str]) -> None:
     """Fold, prove and write the files of a checkpoint.
@@ -16,8 +18,9 @@ def export(args: list[str]) -> None:
     add("-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out")
     form_help = "how the network is stored; auto: as trained in model.onnx, the fastest form in sampler.onnx"
     add("--form", type=FormChoice, default="auto", help=form_help)
+    add("--vocabulary", type=str, metavar="CHARACTERS", help=VOCABULARY)
     options = parse(parser, args)
-    exported = export_checkpoint(options.checkpoint, options.output, options.form)
+    exported = export_checkpoint(options.checkpoint, options.output, options.form, options.vocabulary)
     print(f"{exported.folder}: {exported.report.describe()}")
 
 
@@ -30,7 +33,10 @@ def verify(args: list[str]) -> None:
     parser = new_parser(
         "verify", "Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not."
     )
-    parser.add_argument("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")
-    parser.add_argument("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
+    add = parser.add_argument
+    add("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")
+    add("checkpoint", type=str, metavar="CKPT", help="the checkpoint that it should equal")
+    add("--vocabulary", type=str, metavar="CHARACTERS", help=VOCABULARY)
     options = parse(parser, args)
-    print(f"{options.model}: {verify_file(options.model, options.checkpoint).describe()}")
+    report = verify_file(options.model, options.checkpoint, options.vocabulary)
+    print(f"{options.model}: {report.describe()}")

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from makemore_pl.data.weighting import unit_of_figures
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
 from makemore_pl.files import write_whole
@@ -220,7 +221,12 @@ class FitCLI(MakemoreCLI):
             plot_losses(metrics, self.run_folder / "plots" / "loss.png")
         print(f"run:    {self.run_folder}")
         evaluated = "" if dev is None else f"{dev:.4f} dev, "
-        print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test (nats per character)", flush=True)
+        unit = unit_of_figures(self.datamodule.corpus, self.datamodule.weighted_figures)
+        print(f"NLL:    {evaluated}{figures['test/nll']:.4f} test ({unit})", flush=True)
+        by_label = [(label, figures.get(f"test/nll/{label}")) for label in self.datamodule.labels]
+        if by_label:
+            shown = [f"{label} {nll:.4f}" for label, nll in by_label if nll is not None]
+            print(f"labels: {', '.join(shown)} (test)", flush=True)
         export: ExportOptions = self.config_init["fit"]["export"]
         if export.enabled:
             exported = export_checkpoint(best, form=export.form)

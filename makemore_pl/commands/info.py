@@ -5,10 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from makemore_pl.errors import MakemoreError
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.text import TextRules
 
+PLAIN = TextRules("none", "keep")
 MOST_PROBABILITIES = 1 << 22
 """Of all contexts: about so many are computed in a second."""
 
@@ -16,7 +18,7 @@ MOST_PROBABILITIES = 1 << 22
 def run(command: str, args: list[str]) -> int:
     """Run the command; returns the exit code."""
     options = RuntimeParser(command, "What an exported file holds.", ("text", "json")).parse_args(args)
-    path = find_model(options.model, MODEL_FILE)
+    path = find_model(model_or_newest(options.model), MODEL_FILE)
     sampler = Sampler(path, prepare=False)
     info = sampler.info
     shared = _collision_probability(sampler)
@@ -45,6 +47,9 @@ def _describe(path: Path, info: ModelInfo, ids: str) -> str:
     checked, total = proof.get("contexts", 0), proof.get("contexts_total", 0)
     which = f"all {total:,}" if proof.get("exhaustive") else f"{checked:,} of {total:,}"
     deviation = proof.get("largest_deviation", float("nan"))
+    trained_on = (
+        f"{info.list_name} (SHA-256 {info.list_sha256[:16]}…), names of up to {info.longest_name} characters"
+    )
     rows = {
         "file": f"{path} ({path.stat().st_size:,} bytes)",
         "vocabulary": f"{len(info.characters)} characters and the boundary: {info.characters}",
@@ -52,12 +57,16 @@ def _describe(path: Path, info: ModelInfo, ids: str) -> str:
         "network": f"embedding {info.n_embd}, {info.n_layers} hidden of {info.n_hidden}, "
         f"{info.n_parameters:,} parameters",
         "form": info.form,
-        "trained on": f"{info.list_name} (SHA-256 {info.list_sha256[:16]}…), "
-        f"names of up to {info.longest_name} characters",
+        "trained on": trained_on if info.list_sha256 else "a list that is not recorded",
         "verified": f"on {which} contexts, largest deviation {deviation:.1e}",
         "ids": ids,
         "written by": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }
+    if info.labels:
+        shares = zip(info.labels, info.label_shares, strict=True)
+        rows["labels"] = ", ".join(f"{label} ({share:.1%} of the names)" for label, share in shares)
+    if info.text_rules != PLAIN:
+        rows["text"] = f"normalize {info.normalize}, case {info.case}"
     return "\n".join(f"{key + ':':<12} {_printable(value)}" for key, value in rows.items())
 
 

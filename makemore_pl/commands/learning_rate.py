@@ -1,5 +1,7 @@
 """`makemore lr-find`: sweep learning rates in one short training, and suggest one."""
 
+from itertools import chain, count
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -7,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from makemore_pl.parsing.lightning_cli import MakemoreCLI
 from makemore_pl.parsing.training_errors import explained
-from makemore_pl.runs.lr_find import SweepTrainer
+from makemore_pl.runs.lr_find import PEAK, SweepTrainer
 
 COMMAND = "lr_find"
 
@@ -28,23 +30,36 @@ class LearningRateCLI(MakemoreCLI):
             default_root_dir=work_folder, max_epochs=-1, max_steps=self.options.steps, **kwargs
         )
 
-    def lr_find(self, steps: int, **kwargs: Any) -> None:
+    def lr_find(self, steps: int, plot: str | None, **kwargs: Any) -> None:
         """Sweep, and print the suggestion."""
         assert isinstance(self.trainer, SweepTrainer)
+        plot = plot or unused_name("lr-find.png")
         with explained(self.name, self.started, self.source):
-            sweep = self.trainer.lr_find(steps=steps, **kwargs)
+            sweep = self.trainer.lr_find(steps=steps, plot=plot, **kwargs)
         if not self.trainer.is_global_zero:
             return
-        option = "optimizer.lr" if self.options.get("optimizer") else "model.lr"
         low, high = (f"{sweep.rates[step]:.2g}" for step in sweep.valley)
-        print(f"lr:     {sweep.suggestion:.2g}, the middle of where the loss was lowest, {low} to {high}")
+        valley = f"the middle of where the loss was lowest, {low} to {high}"
+        if self.options.get("optimizer"):
+            option, rate, why = "optimizer.lr", sweep.middle, f"{valley}: a constant rate"
+        else:
+            option, rate = "model.lr", PEAK * sweep.middle
+            why = f"the highest of one cycle: {PEAK:g} times {valley}"
+        print(f"lr:     {rate:.2g}, {why}")
         print(
             f"sweep:  {len(sweep.losses):,} of {steps:,} steps, {sweep.rates[0]:.2g} to {sweep.rates[-1]:.2g}"
         )
-        print(f"plot:   {kwargs['plot']}")
+        print(f"plot:   {plot}")
         if not sweep.is_bracketed:
             print("note:   the loss is lowest at an end of the sweep; widen it by --min_lr or --max_lr")
-        print(f"use:    makemore fit ... --{option} {sweep.suggestion:.2g}")
+        print(f"use:    makemore fit ... --{option} {rate:.2g}")
+
+
+def unused_name(name: str) -> str:
+    """The name itself; or, where there is such a file, with a number: `lr-find-2.png`."""
+    path = Path(name)
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return str(next(file for file in chain([path], numbered) if not file.exists()))
 
 
 def run(args: list[str]) -> None:

@@ -3,12 +3,13 @@
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from makemore_pl.errors import RejectionWarning, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.request import IdRequest, Request, Wish, request_from
 from makemore_pl.runtime.sampler import Sampler
 
@@ -28,7 +29,7 @@ def run(command: str, args: list[str]) -> int:
 
 
 def _new_names(request: Request, options: Namespace) -> int:
-    sampler = Sampler(options.model, prepare=request.n > FEW_NAMES)
+    sampler = Sampler(model_or_newest(options.model), prepare=request.n > FEW_NAMES)
     with _told_of_rejections() as rejections:
         batches = sampler.stream(**vars(request))
     if not rejections and not request.is_plain:
@@ -37,16 +38,18 @@ def _new_names(request: Request, options: Namespace) -> int:
             _say_how_many(sampler, request.wish())
     found = 0
 
-    def rows() -> Iterator[tuple[str, float]]:
+    columns = ("name", "log_prob", "label") if sampler.info.labels else ("name", "log_prob")
+
+    def rows() -> Iterator[Sequence[Any]]:
         nonlocal found
         for batch in batches:
             found += len(batch.names)
-            yield from zip(batch.names, batch.log_probs, strict=True)
+            yield from zip(*batch[: len(columns)], strict=True)
 
     if options.format == "text":
-        sys.stdout.writelines(f"{name}\n" for name, _ in rows())
+        sys.stdout.writelines(f"{name}\n" for name, *_ in rows())
     else:
-        write_rows(options.format, ("name", "log_prob"), rows())
+        write_rows(options.format, columns, rows())
     if found < request.n:
         sys.stdout.flush()
         raise TooFewNamesError(request.n, found)
@@ -54,7 +57,7 @@ def _new_names(request: Request, options: Namespace) -> int:
 
 
 def _names_for_ids(request: IdRequest, options: Namespace) -> int:
-    sampler = Sampler(options.model, prepare=False)
+    sampler = Sampler(model_or_newest(options.model), prepare=False)
     with _told_of_rejections() as rejections:
         names = sampler.for_ids(**vars(request))
     if not rejections:

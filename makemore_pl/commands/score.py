@@ -1,9 +1,9 @@
 """`makemore score`: how likely the model finds given names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -12,13 +12,15 @@ import numpy as np
 from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.files import written_output
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.tables.score_table import SCORE_COLUMNS
 from makemore_pl.tables.table_files import NAME, form_of, read_table
 from makemore_pl.tables.table_function import expect_columns
 from makemore_pl.tables.table_output import FORMS, as_list, text_output, write_table
 from makemore_pl.tables.terminal_progress import with_progress
+
+OF_LABELS = ("label", "label_probability")
 
 
 def run(command: str, args: list[str]) -> int:
@@ -35,6 +37,8 @@ def run(command: str, args: list[str]) -> int:
     output_help = "write this file instead of standard output; its name tells the form, if --format does not"
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=output_help)
     parser.add_argument("--sort", action="store_true", help="strangest first; without it, in the order read")
+    label_help = "of the names; if left out, the likeliest label of each is told, and how likely it is"
+    parser.add_argument("--label", metavar="LABEL", help=label_help)
     options = parser.parse_args(args)
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
@@ -44,7 +48,7 @@ def run(command: str, args: list[str]) -> int:
         arrow()  # before anything is read
         if options.output is None:
             raise RequestError("score: --format parquet needs --output FILE")
-    scorer = Scorer(model)
+    scorer = Scorer(model_or_newest(model), label=options.label)
     table = read_table(None if file == "-" else Path(file))
     batches = (batch.columns for batch in with_progress(table.batches, options.output))
     scored = map(partial(_with_scores, scorer, options.column or NAME, str(file)), batches)
@@ -61,12 +65,13 @@ def run(command: str, args: list[str]) -> int:
 
 
 def _with_scores(scorer: Scorer, column: str, source: str, batch: Mapping[str, Any]) -> dict[str, Any]:
-    expect_columns(list(batch), column, SCORE_COLUMNS, source)
+    new = SCORE_COLUMNS + OF_LABELS if scorer.guesses_labels else SCORE_COLUMNS
+    expect_columns(list(batch), column, new, source)
     try:
         scores = scorer.columns(batch[column])
     except DataError as error:
         raise DataError(f"{source}, column {column!r}: {error}") from error
-    return {**batch, **{name: getattr(scores, name) for name in SCORE_COLUMNS}}
+    return {**batch, **{name: getattr(scores, name) for name in new}}
 
 
 def _strangest_first(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -101,10 +106,16 @@ def _write(
 
 
 def _print_lines(batch: dict[str, Any], text: TextIO) -> None:
-    columns = (as_list(batch[name]) for name in (NAME, *SCORE_COLUMNS))
-    for name, log_prob, per_character, perplexity, unknown in zip(*columns, strict=True):
+    columns = [as_list(batch[name]) for name in (NAME, *SCORE_COLUMNS)]
+    guesses: Iterable[Any] = repeat(())
+    if OF_LABELS[1] in batch:
+        guesses = zip(*(as_list(batch[name]) for name in OF_LABELS), strict=True)
+    for (name, log_prob, per_character, perplexity, unknown), guess in zip(
+        zip(*columns, strict=True), guesses, strict=False
+    ):
         if log_prob is None:
             why = "no name" if unknown is None else f"{name}  (unknown: {unknown})"
             text.write(f"{'-':>10} {'-':>10} {'-':>10}  {why}\n")
         else:
-            text.write(f"{log_prob:10.4f} {per_character:10.4f} {perplexity:10.3f}  {name}\n")
+            shown = f"  {guess[0]} {guess[1]:.3f}" if guess else ""
+            text.write(f"{log_prob:10.4f} {per_character:10.4f} {perplexity:10.3f}  {name}{shown}\n")

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.service.server import ServerOptions, serve
 
 
@@ -11,5 +11,6 @@ def run(command: str, args: list[str]) -> int:
     parser = RuntimeParser(command, "Answer requests for names and scores over HTTP; see docs/service.md.")
     parser.add_options(ServerOptions)
     options = parser.parse_args(args)
-    serve(options.model, ServerOptions(**{f.name: getattr(options, f.name) for f in fields(ServerOptions)}))
+    given = {f.name: getattr(options, f.name) for f in fields(ServerOptions)}
+    serve(model_or_newest(options.model), ServerOptions(**given))
     return 0

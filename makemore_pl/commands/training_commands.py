@@ -1,11 +1,9 @@
 """The training half's commands: which function runs each, and how its warnings and errors are shown."""
 
-import io
 import logging
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stderr
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -58,11 +56,8 @@ def run(command: str, args: list[str]) -> int:
     quieten()
     if "" not in sys.path:
         sys.path.insert(0, "")  # a callback or network in the current folder, as with `python -m`
-    quiet = "--quiet" in args
-    args = [arg for arg in natural(command, args) if arg != "--quiet"]
     try:
-        with redirect_stderr(io.StringIO()) if quiet else nullcontext():
-            COMMANDS[command](with_config_files(args))
+        COMMANDS[command](with_config_files(natural(command, args)))
     except MisconfigurationException as error:
         raise RequestError(f"{command}: {error}") from error
     except SystemExit as end:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from makemore_pl.page.page_folder import write_page
-from makemore_pl.parsing.runtime_parser import RuntimeParser
+from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 
 
 def run(command: str, args: list[str]) -> int:
@@ -21,7 +21,7 @@ def run(command: str, args: list[str]) -> int:
     )
     add("--overwrite", action="store_true", help="replace an earlier page in the folder; other files stay")
     options = parser.parse_args(args)
-    print(write_page(options.model, options.output, options.runtime, options.overwrite))
+    print(write_page(model_or_newest(options.model), options.output, options.runtime, options.overwrite))
     print(
         f"makemore: see it at http://localhost:8000: python -m http.server -d {options.output}",
         file=sys.stderr,

@@ -10,10 +10,12 @@ size. A *pass* goes over all examples once.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from makemore_pl.data.batch import Batch
 from makemore_pl.data.merging import Merged, merge, unmerged
 from makemore_pl.vocabulary import BOUNDARY
 
@@ -22,56 +24,6 @@ Windows = tuple[Tensor, Tensor]
 
 STRETCH = 1 << 20
 """Most examples that are gathered at once."""
-
-
-class Batch:
-    """Contexts, and pairs of a context and an id that follows it.
-
-    No dataclass: Lightning would take it apart, and round the weights to the precision of the network.
-
-    Args:
-        contexts: int64 (B, T).
-        rows: int64 (P,), the context that each pair belongs to.
-        targets: int64 (P,), the id that follows.
-        weights: float32 (P,), examples that the pair stands for.
-        mean_weight: examples in a batch of this pass, on average. A loss is divided by it, so that all
-            batches and ranks count alike.
-    """
-
-    def __init__(
-        self, contexts: Tensor, rows: Tensor, targets: Tensor, weights: Tensor, mean_weight: float
-    ) -> None:
-        self.contexts = contexts
-        self.rows = rows
-        self.targets = targets
-        self.weights = weights
-        self.mean_weight = mean_weight
-
-    def __len__(self) -> int:
-        """B."""
-        return len(self.contexts)
-
-    @classmethod
-    def of_examples(cls, contexts: Tensor, targets: Tensor) -> "Batch":
-        """From contexts int64 (B, T) and targets int64 (B,), each example as a row of its own."""
-        n = len(targets)
-        rows = torch.arange(n, device=targets.device)
-        return cls(contexts, rows, targets, torch.ones(n, device=targets.device), n)
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """This batch itself, which the loader has put on the device already. Lightning calls it."""
-        assert self.contexts.device == device
-        return self
-
-    def nll(self, log_probs: Tensor) -> Tensor:
-        """NLL of the batch's examples, summed, in nats.
-
-        Args:
-            log_probs: (B, V), for the batch's contexts.
-        """
-        n_ids = log_probs.shape[1]
-        of_pairs = log_probs.flatten().gather(0, self.rows * n_ids + self.targets)  # (B, V) -> (P,)
-        return -(of_pairs * self.weights).sum()
 
 
 def windows(stream: Tensor, places: Tensor, block_size: int) -> Windows:
@@ -95,6 +47,17 @@ def windows(stream: Tensor, places: Tensor, block_size: int) -> Windows:
     return contexts, stream[places]
 
 
+def names_of(targets: Tensor) -> Tensor:
+    """The number, from 0, of the name that each of some ids that follow each other belongs to; int64 (n,)."""
+    is_end = (targets == BOUNDARY).long()
+    return is_end.cumsum(0) - is_end
+
+
+def labelled(contexts: Tensor, labels: Tensor) -> Tensor:
+    """A label is one more position of the context: (n, T), (n,) -> (n, 1 + T)."""
+    return torch.cat([labels.unsqueeze(1), contexts], dim=1)
+
+
 def mixed_seed(seed: int, *numbers: int) -> int:
     """A seed of 63 bits for each combination of numbers; neighbouring seeds share none."""
     for number in numbers:
@@ -113,6 +76,9 @@ class BatchLoader:
         stream: ids (N,); contexts are gathered where it lies.
         block_size: T.
         batch_size: contexts per batch over all ranks, about.
+        labels: (names,) in the stream's type: an id for each name's label, which then is one more position,
+            the first, of its contexts; None: there are none.
+        weights: float (names,), how often each name counts; on average over the examples 1. None: once.
         merged: merge equal contexts; without, a batch holds one context for each example.
         device: where the batches are wanted; None: where the stream lies.
         seed: of the shuffling, the same on every rank; None for no shuffling.
@@ -126,6 +92,8 @@ class BatchLoader:
         block_size: int,
         batch_size: int,
         *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
         merged: bool = True,
         device: torch.device | None = None,
         seed: int | None = None,
@@ -134,12 +102,20 @@ class BatchLoader:
     ) -> None:
         self.stream = stream
         self.block_size = block_size
+        self.labels = labels
+        self.weights = weights
         self.merge = merge if merged else unmerged
         self.device = device or stream.device
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.n_stretches = -(-len(stream) // STRETCH)
+        n, n_stretches = len(stream), self.n_stretches
+        self.bounds = [n * stretch // n_stretches for stretch in range(n_stretches + 1)]
+        self.first_names = [0]  # the number of the name in which each stretch begins
+        if labels is not None or weights is not None:
+            for start, end in pairwise(self.bounds[:-1]):
+                self.first_names.append(self.first_names[-1] + int((stream[start:end] == BOUNDARY).sum()))
         self.first_stretch = self._gather(0)  # kept: of most lists it is all
         # The same number for all stretches, which are alike.
         self.batches_of_stretch = -(-len(self.first_stretch) // batch_size)
@@ -165,10 +141,17 @@ class BatchLoader:
 
     def _gather(self, stretch: int) -> Merged:
         """Contexts and targets of one stretch, in the stream's order."""
-        n = len(self.stream)
-        start, end = n * stretch // self.n_stretches, n * (stretch + 1) // self.n_stretches
+        start, end = self.bounds[stretch : stretch + 2]
         places = torch.arange(start, end, device=self.stream.device)
-        return self.merge(*windows(self.stream, places, self.block_size))
+        contexts, targets = windows(self.stream, places, self.block_size)
+        weights = None
+        if self.labels is not None or self.weights is not None:
+            names = names_of(targets) + self.first_names[stretch]
+            if self.labels is not None:
+                contexts = labelled(contexts, self.labels[names])
+            if self.weights is not None:
+                weights = self.weights[names]
+        return self.merge(contexts, targets, weights=weights)
 
     def _shuffled(self, number: int, stretch: int) -> Merged:
         """One stretch in the order of pass `number`."""

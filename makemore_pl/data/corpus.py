@@ -11,13 +11,14 @@ import random
 import sys
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.data.distinct import first_occurrences
+from makemore_pl.data.distinct import first_equals
 from makemore_pl.errors import DataError
+from makemore_pl.reading.beside import Block, Gatherer
 from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 MIN_NAMES = 8
@@ -41,49 +42,47 @@ class Corpus:
         vocabulary: the characters of all names.
         streams: one stream for each of SPLITS.
         longest_name: in characters.
+        labels: the different labels of the names, sorted; none: it is a list without.
+        label_ids: for each split, the place in `labels` for each name, in the stream's type; empty without.
+        weights: for each split, how often each name counts, float64; empty without.
+        n_respelled: names of the list that were normalised.
     """
 
     vocabulary: Vocabulary
     streams: dict[str, Stream]
     longest_name: int
+    labels: tuple[str, ...] = ()
+    label_ids: dict[str, Stream] = field(default_factory=dict)
+    weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    n_respelled: int = 0
 
     def names(self, split: str) -> list[str]:
         """The names of a split, as text."""
         codepoints = self.vocabulary.token_codepoints[self.streams[split]]
         return codepoints.astype("<i4").tobytes().decode("utf-32-le").split("\0")[:-1]
 
-    def with_vocabulary(self, vocabulary: Vocabulary) -> "Corpus":
-        """The same names in the ids of another vocabulary.
 
-        Raises:
-            VocabularyError: a name has a character outside of it.
-        """
-        if vocabulary == self.vocabulary:
-            return self
-        streams = {
-            split: translate(stream, self.vocabulary, vocabulary) for split, stream in self.streams.items()
-        }
-        return Corpus(vocabulary, streams, self.longest_name)
-
-
-def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source: str = "the list") -> Corpus:
+def build_corpus(blocks: Iterable[Block], *, dedupe: bool, seed: int, source: str = "the list") -> Corpus:
     """Encode a list of names, shuffle it, and cut it 80/10/10.
 
     Args:
         blocks: the names in the list's order, some at a time.
-        dedupe: keep each name once, so that no name stands in two splits. False, with seed 42, gives
-            the split of the makemore lectures exactly.
+        dedupe: keep each name once, or once with each of its labels, so that no name stands in two splits;
+            weights add up. False, with seed 42, gives the split of the makemore lectures exactly.
         seed: of Python's own generator.
         source: the list's name, for messages.
 
     Raises:
         DataError: too few names, or more different characters than two bytes can tell apart.
     """
-    vocabulary, stream = encode_names(blocks)
+    gatherer = Gatherer()
+    vocabulary, stream = encode_names(gatherer.names(blocks))
+    beside = gatherer.beside()
+    stream = stream.astype(id_type(len(vocabulary) + len(beside.labels)), copy=False)
     starts, lengths = name_places(stream)
-    kept = (
-        first_occurrences(stream, starts, lengths) if dedupe else np.arange(len(starts), dtype=starts.dtype)
-    )
+    numbers = np.arange(len(starts), dtype=starts.dtype)
+    firsts = first_equals(stream, starts, lengths) if dedupe else numbers
+    kept = numbers[firsts == numbers]
     if len(kept) < MIN_NAMES:
         different = " different" if dedupe else ""
         raise DataError(
@@ -93,11 +92,17 @@ def build_corpus(blocks: Iterable[list[str]], *, dedupe: bool, seed: int, source
     order = array("i" if kept.itemsize == 4 else "q", kept.tobytes())  # what Python's generator shuffles
     random.Random(seed).shuffle(order)
     parts = np.split(np.asarray(order), [int(0.8 * len(order)), int(0.9 * len(order))])
-    streams = {
-        split: take_names(stream, starts[part], lengths[part])
-        for split, part in zip(SPLITS, parts, strict=True)
-    }
-    return Corpus(vocabulary, streams, int(lengths.max()))
+    if dedupe:
+        beside, parts = beside.of_distinct(firsts, parts)
+    streams, label_ids, weights = {}, {}, {}
+    for split, part in zip(SPLITS, parts, strict=True):
+        streams[split] = take_names(stream, starts[part], lengths[part])
+        if beside.label_ids is not None:
+            label_ids[split] = beside.label_ids[part].astype(stream.dtype)
+        if beside.weights is not None:
+            weights[split] = beside.weights[part]
+    longest_name = int(lengths.max())
+    return Corpus(vocabulary, streams, longest_name, beside.labels, label_ids, weights, gatherer.n_respelled)
 
 
 def encode_names(blocks: Iterable[list[str]]) -> tuple[Vocabulary, Stream]:
@@ -135,19 +140,8 @@ def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
         DataError: two bytes do not hold them.
     """
     if vocab_size > 1 << 15:
-        raise DataError(f"{vocab_size - 1:,} different characters; at most 32,767 are supported")
+        raise DataError(f"{vocab_size - 1:,} different characters and labels; at most 32,767 are supported")
     return np.uint8 if vocab_size <= 256 else np.int16
-
-
-def translate(stream: Stream, old: Vocabulary, new: Vocabulary) -> Stream:
-    """A stream in the ids of another vocabulary.
-
-    Raises:
-        VocabularyError: `new` lacks a character of `old`.
-    """
-    new_ids: Stream = np.zeros(len(old), dtype=id_type(len(new)))  # the boundary's stays 0
-    new_ids[1:] = new.encode(old.characters)
-    return new_ids[stream]
 
 
 def name_places(stream: Stream) -> tuple[Places, Places]:

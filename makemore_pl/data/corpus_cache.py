@@ -6,6 +6,7 @@ import json
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -17,8 +18,10 @@ from makemore_pl.vocabulary import Vocabulary
 
 CACHED_FROM = 1 << 22
 """Lists of at least so many bytes are cached; smaller ones take less than a second to encode."""
-FORMAT = 2
+FORMAT = 3
 """Increased whenever the same list would give other streams."""
+ARRAYS = ("streams", "label_ids", "weights")
+"""Those fields of a corpus that have an array for each split, or for none."""
 
 
 def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
@@ -40,7 +43,8 @@ def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
 
     if names.file.stat().st_size < CACHED_FROM:
         return build()
-    key = hashlib.sha256(f"{FORMAT} {names.sha256} {dedupe} {seed}".encode()).hexdigest()[:32]
+    settings = (FORMAT, names.sha256, names.is_table, names.columns, names.rules, dedupe, seed)
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:32]
     try:
         folder = cache_dir() / "corpora" / key
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,11 +67,14 @@ def _save(corpus: Corpus, folder: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)  # of a killed process
     try:
         part.mkdir()
-        for split in SPLITS:
-            np.save(part / f"{split}.npy", corpus.streams[split])
+        for field in ARRAYS:
+            for split, values in getattr(corpus, field).items():
+                np.save(part / f"{split}.{field}.npy", values)
         about = {
             "characters": corpus.vocabulary.characters,
             "longest_name": corpus.longest_name,
+            "labels": corpus.labels,
+            "n_respelled": corpus.n_respelled,
             "checksum": _checksum(corpus),
         }
         (part / "corpus.json").write_text(json.dumps(about) + "\n")
@@ -83,8 +90,21 @@ def _load(folder: Path) -> Corpus | None:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, EOFError):
         about = json.loads((folder / "corpus.json").read_text())
         # "c": pages are read when they are touched, and a change, which nobody makes, would stay private.
-        streams = {split: np.load(folder / f"{split}.npy", mmap_mode="c") for split in SPLITS}
-        corpus = Corpus(Vocabulary(about["characters"]), streams, about["longest_name"])
+        arrays: dict[str, dict[str, Any]] = {
+            field: {
+                split: np.load(file, mmap_mode="c")
+                for split in SPLITS
+                if (file := folder / f"{split}.{field}.npy").is_file()
+            }
+            for field in ARRAYS
+        }
+        corpus = Corpus(
+            Vocabulary(about["characters"]),
+            longest_name=about["longest_name"],
+            labels=tuple(about["labels"]),
+            n_respelled=about["n_respelled"],
+            **arrays,
+        )
         if _checksum(corpus) == about["checksum"]:
             return corpus
     return None
@@ -92,7 +112,9 @@ def _load(folder: Path) -> Corpus | None:
 
 def _checksum(corpus: Corpus) -> int:
     """CRC-32 of all of it, in a fraction of the time that the list's own hash takes."""
-    checksum = zlib.crc32(f"{corpus.longest_name} {corpus.vocabulary.characters}".encode())
-    for split in SPLITS:
-        checksum = zlib.crc32(corpus.streams[split].data, checksum)
+    about = (corpus.longest_name, corpus.vocabulary.characters, corpus.labels, corpus.n_respelled)
+    checksum = zlib.crc32(repr(about).encode())
+    for field in ARRAYS:
+        for split in SPLITS:
+            checksum = zlib.crc32(getattr(corpus, field).get(split, np.empty(0)).data, checksum)
     return checksum

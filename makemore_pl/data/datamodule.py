@@ -5,12 +5,18 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
-from makemore_pl.data.batches import BatchLoader, Windows, windows
+from makemore_pl.data.batches import BatchLoader, Windows, labelled, windows
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.lists import find_list
+from makemore_pl.data.recoding import with_ids_of
 from makemore_pl.data.training_loader import TrainingLoader
+from makemore_pl.data.weighting import example_weights, label_ids, label_shares, name_ends
 from makemore_pl.errors import CheckpointError, DataError
+from makemore_pl.reading.rows import Column, Columns
+from makemore_pl.text import Case, Normalize, TextRules
 from makemore_pl.vocabulary import Vocabulary, describe_characters
 
 DEVICE_BYTES = 1 << 30
@@ -21,7 +27,8 @@ class NamesDataModule(L.LightningDataModule):
     """Splits a list of names and feeds next-character examples.
 
     Args:
-        path: a text file, one name per line; or `names`, the shipped list; or `makemore`, the lectures' list.
+        path: a text file, one name per line, or a table; or `names`, the shipped list; or `makemore`, the
+            lectures' list.
         block_size: context length T, in characters.
         batch_size: contexts per training step, over all devices together. A context stands for all its
             examples, up to 32 at a time, unless `merge` is off.
@@ -31,6 +38,16 @@ class NamesDataModule(L.LightningDataModule):
         split_seed: seed of the 80/10/10 split.
         characters: the vocabulary; by default that of the list. A checkpoint's own is put here when it is
             tested on another list.
+        labels: the labels; by default those of the list. A checkpoint's own, as `characters`.
+        name_column: where a table has its names: number, from 1, or title.
+        weight_column: where it has the names' weights: a name counts so many times. Counts, say.
+        label_column: where it has their labels: a class of names that can be asked for.
+        weight_power: weights are raised to this power, 0 to 1, in training: at 1, frequent names drown the
+            list; at 0, all count alike.
+        weighted_figures: let names count by their weights, as they are, in evaluations, too; by default
+            each counts once there.
+        normalize: Unicode form of all names: nfc, nfkc, or none: leave them as they are.
+        case: keep, lower, or title: a capital at the start of each word.
 
     Attributes:
         epoch_end, batches_per_pass: see `TrainingLoader`.
@@ -51,22 +68,36 @@ class NamesDataModule(L.LightningDataModule):
         dedupe: bool = True,
         split_seed: int = 42,
         characters: str | None = None,
+        labels: list[str] | None = None,
+        name_column: Column = None,
+        weight_column: Column = None,
+        label_column: Column = None,
+        weight_power: float = 0.3,
+        weighted_figures: bool = False,
+        normalize: Normalize = "nfc",
+        case: Case = "keep",
     ) -> None:
         super().__init__()
         sizes = {"block_size": block_size, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
         for name, value in sizes.items():
             if value < 1:
                 raise DataError(f"data.{name} must be at least 1, not {value}")
+        if not 0 <= weight_power <= 1:
+            raise DataError(f"data.weight_power must be from 0 to 1, not {weight_power}")
         self.save_hyperparameters()
         self.block_size = block_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.merge = merge
 
-        self.list = find_list(path)
+        self.rules = TextRules(normalize, case)
+        self.list = find_list(path, Columns(name_column, weight_column, label_column), self.rules)
         self.corpus = open_corpus(self.list, dedupe=dedupe, seed=split_seed)
-        if characters:
-            self.corpus = self.corpus.with_vocabulary(Vocabulary(characters))
+        for said in self.list.news(self.corpus.n_respelled):
+            rank_zero_warn(said, stacklevel=2)
+        self.corpus = with_ids_of(self.corpus, characters, labels)
+        self.weight_power = weight_power
+        self.weighted_figures = weighted_figures
         self.epoch_end: Callable[[int], int] | None = None
         self.epoch_length: Callable[[int], int | None] | None = None
         self.batches_per_pass: int | None = None
@@ -90,10 +121,31 @@ class NamesDataModule(L.LightningDataModule):
         """Training examples: characters of the training split's names, and one end for each."""
         return len(self.corpus.streams["train"])
 
-    def examples(self, split: str) -> Windows:
-        """All contexts (N, T) and targets (N,) of `train`, `dev` or `test`, int64, in the stream's order."""
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the names, by number; none for a list without."""
+        return self.corpus.labels
+
+    @property
+    def n_labels(self) -> int:
+        """L: the different labels; 0 for a list without."""
+        return len(self.labels)
+
+    def windows(self, split: str, places: Tensor) -> Windows:
+        """Contexts and targets at some places, int64 (n,), of `train`, `dev` or `test`, in the stream's type.
+
+        Contexts are (n, T). With labels they are (n, 1 + T): column 0 has V + the number of the label.
+        """
         stream = torch.from_numpy(self.corpus.streams[split])
-        contexts, targets = windows(stream, torch.arange(len(stream)), self.block_size)
+        contexts, targets = windows(stream, places, self.block_size)
+        if (labels := label_ids(self.corpus, split)) is not None:
+            ends = torch.from_numpy(name_ends(self.corpus.streams[split]))
+            contexts = labelled(contexts, labels[torch.searchsorted(ends, places)])
+        return contexts, targets
+
+    def examples(self, split: str) -> Windows:
+        """All contexts and targets of a split, int64, in the stream's order; see `windows`."""
+        contexts, targets = self.windows(split, torch.arange(len(self.corpus.streams[split])))
         return contexts.long(), targets.long()
 
     def setup(self, stage: str) -> None:
@@ -136,6 +188,10 @@ class NamesDataModule(L.LightningDataModule):
         """All that a checkpoint must hold of its data: to be exported or tested without it, or resumed."""
         return {
             "characters": self.vocabulary.characters,
+            "labels": list(self.labels),
+            "label_shares": label_shares(self.corpus, self.weight_power),
+            "normalize": self.rules.normalize,
+            "case": self.rules.case,
             "list_name": self.list.name,
             "list_sha256": self.list.sha256,
             "longest_name": self.corpus.longest_name,
@@ -149,6 +205,11 @@ class NamesDataModule(L.LightningDataModule):
         Raises:
             CheckpointError: its ids stand for other characters than this list's.
         """
+        if tuple(state_dict.get("labels", ())) != self.labels:
+            raise CheckpointError(
+                f"the checkpoint has the labels {state_dict.get('labels', [])}, the list {self.list.name} "
+                f"has {list(self.labels)}"
+            )
         if state_dict["characters"] != self.vocabulary.characters:
             raise CheckpointError(
                 f"the checkpoint knows {describe_characters(state_dict['characters'])}, the list "
@@ -161,10 +222,16 @@ class NamesDataModule(L.LightningDataModule):
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         stream = torch.from_numpy(self.corpus.streams[split])
+        stream = stream.to(device) if stream.nbytes <= DEVICE_BYTES else stream
+        labels = label_ids(self.corpus, split)
+        power = self.weight_power if split == "train" else float(self.weighted_figures)
+        weights = example_weights(self.corpus, split, power)
         return BatchLoader(
-            stream.to(device) if stream.nbytes <= DEVICE_BYTES else stream,
+            stream,
             self.block_size,
             batch_size,
+            labels=None if labels is None else labels.to(stream.device),
+            weights=None if weights is None else weights.to(stream.device),
             merged=self.merge if merged is None else merged,
             device=device,
             rank=trainer.global_rank if trainer else 0,

@@ -1,34 +1,32 @@
-"""The first occurrence of each distinct name in a stream, found without a Python object for each name."""
+"""Equal names in a stream, found without a Python object for each name."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def first_occurrences(
+def first_equals(
     stream: NDArray[np.integer], starts: NDArray[np.integer], lengths: NDArray[np.integer]
 ) -> NDArray[np.integer]:
-    """Numbers of the names that no earlier name equals, rising, in the type of `starts`.
+    """For each name, the number of the first one that equals it: (names,) in the type of `starts`.
 
     Args:
         stream: names.
         starts: (names,) where each begins.
         lengths: (names,) in characters, at least 1.
     """
-    firsts = []
+    firsts = np.empty_like(starts)
     by_length = np.argsort(lengths.astype(np.uint16), kind="stable").astype(starts.dtype)
     cuts = np.flatnonzero(np.diff(lengths[by_length])) + 1
     for members in np.split(by_length, cuts):  # names of one length
         length = int(lengths[members[0]])
         # (stream, length) a view of the name that would start at each place -> (members, length)
         rows = np.lib.stride_tricks.sliding_window_view(stream, length)[starts[members]]
-        firsts.append(members[_first_rows(rows)])
-    found = np.concatenate(firsts)
-    found.sort()
-    return found
+        firsts[members] = members[_first_rows(rows)]
+    return firsts
 
 
 def _first_rows(rows: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Numbers of the rows (n, length) that no earlier row equals."""
+    """For each of the rows (n, length), the number of the first one that equals it: (n,)."""
     words = np.zeros((len(rows), -(-rows.shape[1] * rows.itemsize // 8)), dtype=np.uint64)
     words.view(rows.dtype)[:, : rows.shape[1]] = rows  # (n, length) -> (n, bytes / 8)
     hashes = _hash_rows(words)
@@ -39,7 +37,10 @@ def _first_rows(rows: NDArray[np.integer]) -> NDArray[np.int64]:
         order = np.lexsort(words.T)
         same_row = (words[order[1:]] == words[order[:-1]]).all(axis=1)
     groups = np.flatnonzero(np.concatenate([[True], ~same_row]))
-    return np.minimum.reduceat(order, groups)
+    sizes = np.diff(groups, append=len(order))
+    firsts = np.empty_like(order)
+    firsts[order] = np.repeat(np.minimum.reduceat(order, groups), sizes)
+    return firsts
 
 
 def _hash_rows(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

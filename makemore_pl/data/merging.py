@@ -15,6 +15,8 @@ from torch import Tensor
 MOST_MERGED = 32
 """A context that occurs more often stands several times in an epoch, each time with its share of the weight:
 as a single row it would decide its batch alone, and only once in an epoch."""
+UNIT = 1 << 30
+"""Weights are added up as whole numbers of this part of 1: exactly, in any order, on any device."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +48,37 @@ class Merged:
         return Merged(self.contexts[order], ends, self.targets[places], self.weights[places])
 
 
-def merge(contexts: Tensor, targets: Tensor, most: int = MOST_MERGED) -> Merged:
+def merge(
+    contexts: Tensor, targets: Tensor, most: int = MOST_MERGED, weights: Tensor | None = None
+) -> Merged:
     """Merge examples of equal contexts.
 
     Args:
         contexts: (n, T), any integer dtype.
         targets: (n,).
         most: examples that one row stands for, on average at most.
+        weights: float (n,), for how many examples each one stands, on average 1; None: for one.
     """
     vocab_size = int(max(contexts.max(), targets.max())) + 1
     pairs, order = _numbered(contexts, vocab_size).mul(vocab_size).add(targets).sort()  # (n,), by context
     first = _first_of_equals(pairs)  # (P,)
     counts = first.diff(append=first.new_tensor([len(pairs)]))  # (P,) examples
+    unit = 1
+    if weights is not None:
+        pair_of = torch.arange(len(first), device=first.device).repeat_interleave(counts)  # (n,)
+        units = (weights[order].double() * UNIT).round().long().clamp(min=1)
+        counts, unit = torch.zeros_like(counts).index_add_(0, pair_of, units), UNIT
     first_of_context = _first_of_equals(pairs[first] // vocab_size)  # (U,)
     sizes = first_of_context.diff(append=first.new_tensor([len(first)]))  # (U,) pairs
     context_of = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)  # (P,) 0 … U-1
     totals = torch.zeros_like(sizes).index_add_(0, context_of, counts)  # (U,) examples
-    parts = -(-totals // most)  # (U,) rows among which a context is divided
+    parts = -(-totals // (most * unit))  # (U,) rows among which a context is divided
     examples = order[first]  # (P,) one of each pair
     merged = Merged(
         contexts[examples[first_of_context]],
         sizes.cumsum(0),
         targets[examples].long(),
-        (counts / parts[context_of]).float(),
+        (counts / (parts[context_of] * unit)).float(),
     )
     return merged.take(torch.arange(len(sizes), device=sizes.device).repeat_interleave(parts))
 
@@ -93,7 +103,9 @@ def _first_of_equals(values: Tensor) -> Tensor:
     return is_first.nonzero().squeeze(1)
 
 
-def unmerged(contexts: Tensor, targets: Tensor) -> Merged:
+def unmerged(contexts: Tensor, targets: Tensor, weights: Tensor | None = None) -> Merged:
     """Each example as a row of its own."""
     ends = torch.arange(1, len(targets) + 1, device=targets.device)
-    return Merged(contexts, ends, targets.long(), torch.ones(len(targets), device=targets.device))
+    if weights is None:
+        weights = torch.ones(len(targets), device=targets.device)
+    return Merged(contexts, ends, targets.long(), weights.float())

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from makemore_pl.data.batches import Batch, BatchLoader
+from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import BatchLoader
 
 
 class TrainingLoader:

@@ -20,10 +20,11 @@ from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.proof.contexts import contexts_to_compare
-from makemore_pl.proof.proof import Report, prove
+from makemore_pl.proof.proof import prove
+from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runtime.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
-from makemore_pl.runtime.session import MAX_FILE_BYTES
+from makemore_pl.session import MAX_FILE_BYTES
 
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""
@@ -40,7 +41,10 @@ class Export:
 
 
 def export_checkpoint(
-    checkpoint: Checkpoint | Path | str, output: Path | str | None = None, form: FormChoice = "auto"
+    checkpoint: Checkpoint | Path | str,
+    output: Path | str | None = None,
+    form: FormChoice = "auto",
+    vocabulary: str | None = None,
 ) -> Export:
     """Fold, write and prove `model.onnx`, `sampler.onnx`, `model.json` and `verification.json`.
 
@@ -51,15 +55,17 @@ def export_checkpoint(
         checkpoint: of `makemore fit`: its path, or as already read.
         output: folder of the files; by default the checkpoint's.
         form: how the network is stored.
+        vocabulary: the characters, for a module that was trained on a loader of the user's own; see
+            `read_checkpoint`.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
         FoldError: its BatchNorm cannot be folded.
         FormError: the network is too wide for the form.
         VerificationError: a file is not the trained model; nothing is left behind.
-        RequestError: the output folder cannot be written to.
+        RequestError: the output folder cannot be written to, or the vocabulary is not the model's.
     """
-    source = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
+    source = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint, vocabulary)
     folder = Path(output) if output is not None else source.path.parent
     with work_folder(folder) as work:
         report = _write(work, source, form)
@@ -67,15 +73,20 @@ def export_checkpoint(
     return Export(folder, report)
 
 
-def verify_file(file: Path | str, checkpoint: Path | str) -> Report:
+def verify_file(file: Path | str, checkpoint: Path | str, vocabulary: str | None = None) -> Report:
     """Prove an existing `model.onnx` or `sampler.onnx` again.
+
+    Args:
+        file: the exported file.
+        checkpoint: that it should equal.
+        vocabulary: as in `export_checkpoint`.
 
     Raises:
         CheckpointError, ModelFileError: one of the two cannot be read.
         FoldError: the checkpoint's BatchNorm cannot be folded.
         VerificationError: the file is not the checkpoint's model.
     """
-    source = read_checkpoint(checkpoint)
+    source = read_checkpoint(checkpoint, vocabulary)
     model = source.load_model()
     _require_proof_memory(model)
     info = model_info(source, model)
@@ -135,27 +146,33 @@ def expect_exportable(model: BatchNormMLP) -> None:
 def _require_proof_memory(model: BatchNormMLP) -> None:
     """Estimate the memory of a proof: weights in both precisions and in files, the certificate's tables."""
     n, (t, v, h) = model.n_parameters, (model.block_size, model.vocab_size, model.n_hidden)
+    n_rows = t * v + model.n_labels
     require_memory(
-        60 * n + 40 * t * v * h,
-        f"proof: {n:,} parameters × 60 bytes + {t:,}×{v:,}×{h:,} entries of tables × 40 bytes",
+        60 * n + 40 * n_rows * h,
+        f"proof: {n:,} parameters × 60 bytes + {n_rows:,}×{h:,} entries of tables × 40 bytes",
     )
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form = "mlp") -> ModelInfo:
     """Metadata of the files of a model, without their proof."""
     libraries = ("torch", "onnx", "onnxruntime")
+    data = checkpoint.data
     return ModelInfo(
-        characters=checkpoint.data["characters"],
+        characters=data["characters"],
         block_size=model.block_size,
         n_embd=model.n_embd,
         n_hidden=model.n_hidden,
         n_layers=model.n_layers,
         n_parameters=model.n_parameters,
         form=form,
-        longest_name=checkpoint.data["longest_name"],
-        list_name=checkpoint.data["list_name"],
-        list_sha256=checkpoint.data["list_sha256"],
+        longest_name=data["longest_name"],
+        list_name=data["list_name"],
+        list_sha256=data["list_sha256"],
         export_id=weights_id(model),
+        labels=checkpoint.labels,
+        label_shares=data.get("label_shares", []),
+        normalize=data.get("normalize", "none"),
+        case=data.get("case", "keep"),
         versions={"makemore_pl": __version__, **{name: version(name) for name in libraries}},
     )
 

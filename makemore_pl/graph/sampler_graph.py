@@ -5,7 +5,7 @@ is what surrounds them. The uniforms get a last column of -1, which draws the bo
 `steps` ends like any other; and a last row of -1, a name that ends at once, so that there is always one.
 
 Notation: n names, p prefix length, W = steps + 1 columns of the padded uniforms, K draws in all,
-T block size, V vocabulary size.
+T block size, P positions of a context (T, or with a label T + 1), V vocabulary size, L labels.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from onnx import TensorProto
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import ROWS, Bend, add_log_softmax
 from makemore_pl.graph.forms import add_network, add_row
+from makemore_pl.graph.labels import NameLabels
 from makemore_pl.graph.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
 from makemore_pl.graph.steps import Request, Tables, add_tables, has_limits
 from makemore_pl.model.folded_weights import FoldedWeights
@@ -32,10 +33,10 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     """Write the sampler as a file.
 
     Inputs: `uniforms` float32 (n, steps) in [0, 1); `prefix` int64 (p,); `temperature` float32 ();
-    `top_k` int64 (); `top_p` float32 (); `min_length` int64 ().
+    `top_k` int64 (); `top_p` float32 (); `min_length` int64 (); with labels, `label` int64 (n,), 0 to L-1.
     Outputs: `tokens` int64 (n, length), `codepoints` int32 (n, length), both 0 after the end;
     `log_prob` float32 (n,), nats. All as `runtime.decoding.sample_stepwise` gives them.
-    A run fails on an id in `prefix` that is not in the vocabulary.
+    A run fails on an id in `prefix` that is not in the vocabulary, and on a label that is none.
 
     Args:
         weights: the folded network.
@@ -64,13 +65,18 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
         row=g.constant(np.zeros(1, dtype=np.int64)),
         short=g.Sub(min_length, prefix_length),
     )
+    labels = None
+    if weights.n_labels:
+        labels = NameLabels.of(g, weights, g.input("label", TensorProto.INT64, ["n"]), request.n)
+        context, row = labels.start(g, request.context)
+        request = replace(request, context=context, row=row)
     # From constants alone: ONNX Runtime computes these once, when it loads the file.
     tables = add_tables(g, request, bent=False) if weights.is_enumerable and form == "table" else None
     has_prefix = g.Greater(prefix_length, np.int64(0))
     is_few = g.LessOrEqual(request.n, np.array([min(FEW, most_slots(weights))]))
 
     def any_request(g: GraphBuilder) -> Sequence[Value]:
-        return _any_request(g, request, prefix, has_prefix, is_few, tables)
+        return _any_request(g, request, labels, prefix, has_prefix, is_few, tables)
 
     if tables is None:
         tokens, log_prob = any_request(g)
@@ -93,6 +99,7 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
 def _any_request(
     g: GraphBuilder,
     request: Request,
+    labels: NameLabels | None,
     prefix: Value,
     has_prefix: Value,
     is_few: Value,
@@ -101,7 +108,7 @@ def _any_request(
     """tokens int64 (n, length); log-likelihoods float64 (n + 1,)."""
     context, row, prefix_log_prob = g.choose(
         has_prefix,
-        lambda g: _prefix(g, request.weights, request.form, prefix),
+        lambda g: _prefix(g, request, labels, prefix),
         lambda g: [request.context, request.row, np.zeros(1)],
     )
     request = replace(request, context=context, row=row)
@@ -123,18 +130,26 @@ def _few_names(g: GraphBuilder, ids: Value, log_p: Value, drawn: Value) -> Seque
     return [names, g.ReduceSum(g.Where(drawn, log_p, np.float64(0)), FIRST, keepdims=0)]
 
 
-def _prefix(g: GraphBuilder, weights: FoldedWeights, form: Form, prefix: Value) -> Sequence[Value]:
-    """Context after `prefix`, int64 (1, T); its number (1,); log p of the prefix, float64 (1,)."""
-    v, t = weights.vocab_size, weights.block_size
+def _prefix(g: GraphBuilder, request: Request, labels: NameLabels | None, prefix: Value) -> Sequence[Value]:
+    """Context after `prefix`, int64 (1, P); its number (1,); log p of the prefix, float64 (1,).
+
+    With labels, each has n + 1 rows.
+    """
+    weights, (v, t) = request.weights, (request.weights.vocab_size, request.weights.block_size)
     # Gather takes an id of V for an error, but -1 for the last id.
     prefix = g.Gather(np.arange(v), g.Where(g.Less(prefix, np.int64(0)), np.int64(v), prefix))
     padded = g.Concat(np.zeros(t, dtype=np.int64), prefix, axis=0)  # (T + p,)
     positions = g.Range(np.int64(0), g.Size(prefix), np.int64(1))  # (p,)
     contexts = g.Gather(padded, g.Add(g.Unsqueeze(positions, ROWS), np.arange(t)))  # (p, T)
-    log_probs = add_log_softmax(g, g.cast(add_network(g, weights, form, contexts), np.float64))  # (p, V)
-    picked = g.GatherElements(log_probs, g.Unsqueeze(prefix, ROWS), axis=1)  # (p, V) -> (p, 1)
+    drawn = prefix
+    if labels is not None:
+        contexts, drawn = labels.before_each(g, contexts, prefix)  # (L * p, P), (L * p,)
+    log_probs = add_log_softmax(g, g.cast(add_network(g, weights, request.form, contexts), np.float64))
+    picked = g.GatherElements(log_probs, g.Unsqueeze(drawn, ROWS), axis=1)  # (p, V) -> (p, 1)
     after = g.Slice(padded, np.array([-t]), np.array([np.iinfo(np.int64).max]))  # (T + p,) -> (T,)
     context = g.Unsqueeze(after, FIRST)
+    if labels is not None:
+        return [*labels.start(g, context), labels.sums_for_names(g, picked)]
     row = add_row(g, weights, context) if weights.is_enumerable else g.constant(np.zeros(1, np.int64))
     return [context, row, g.ReduceSum(picked, FIRST, keepdims=0)]
 

@@ -7,8 +7,8 @@ Two ways lead there:
   draw changes (`add_limits`); a step is then a look-up and a comparison. For networks with few contexts,
   when the table is there anyway or so many names are requested that making it pays.
 
-Notation: n names, S names drawn at a time, W columns of the padded uniforms, T block size, V vocabulary size,
-R = V^T contexts.
+Notation: n names, S names drawn at a time, W columns of the padded uniforms, T block size, P positions of a
+context (T, or with a label T + 1), V vocabulary size, R contexts: V^T for each label.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,8 @@ class Request:
         bend: temperature, top-k, top-p.
         uniforms: float32 (n + 1, W), padded with -1.
         n: int64 (1,).
-        context: int64 (1, T), before the first draw; `row`: its number, int64 (1,).
+        context: int64 (1, P), before the first draw; with labels (n + 1, P), the padding's too.
+        row: its number, int64 (1,) or (n + 1,).
         short: int64 (), how many draws of a name may not end it: min_length - p; may be negative.
     """
 
@@ -88,8 +89,11 @@ def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
     else:
         table = both(g)[0]
     # From constants alone: in the loop, a look-up costs less than an integer remainder.
-    r = np.int64(request.weights.n_contexts)
-    shifted = g.Mod(g.Mul(g.Range(np.int64(0), r, np.int64(1)), np.int64(v)), r)  # (R,)
+    r, of_label = np.int64(request.weights.n_contexts), np.int64(v**request.weights.block_size)
+    rows = g.Range(np.int64(0), r, np.int64(1))
+    shifted = g.Mod(g.Mul(rows, np.int64(v)), of_label)  # (R,)
+    if request.weights.n_labels:  # the label stays
+        shifted = g.Add(shifted, g.Sub(rows, g.Mod(rows, of_label)))
     return table, g.Reshape(add_log_softmax(g, scores), np.array([-1])), shifted
 
 
@@ -131,7 +135,7 @@ def step_by_limits(
 
 
 def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) -> Step:
-    """Step whose state is the context, (S, T), and which gives log p itself, float64.
+    """Step whose state is the context, (S, P), and which gives log p itself, float64.
 
     Args:
         g: the graph around the loop.
@@ -143,7 +147,7 @@ def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) 
     some_short = g.Greater(request.short, np.int64(0))
 
     def step(g: GraphBuilder, contexts: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
-        logits = g.cast(add_network(g, weights, request.form, contexts), np.float64)  # (S, T) -> (S, V)
+        logits = g.cast(add_network(g, weights, request.form, contexts), np.float64)  # (S, P) -> (S, V)
         short = g.Reshape(g.Less(column(g), request.short), np.array([-1, 1]))  # (S, 1) or (1, 1)
         scores = g.choose(
             some_short, lambda g: [add_without_boundary(g, logits, v, short)], lambda g: [logits]
@@ -158,7 +162,10 @@ def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) 
             return add_plain_draw(g, logits, scores, short, uniforms, v)
 
         drawn, log_p = bent(g) if only_bent else g.choose(is_plain, plain, bent)
-        older = g.Slice(contexts, np.array([1]), np.array([weights.block_size]), ROWS)  # (S, T-1)
+        if weights.n_labels:  # the label stays
+            older = g.Gather(contexts, np.array([0, *range(2, weights.block_size + 1)]), axis=1)  # (S, P-1)
+        else:
+            older = g.Slice(contexts, np.array([1]), np.array([weights.block_size]), ROWS)
         return drawn, g.Concat(older, g.Unsqueeze(drawn, ROWS), axis=1), log_p
 
     return step

@@ -1,7 +1,7 @@
-"""A sweep of learning rates: the loss of each step while the rate rises, and the rate that it suggests.
+"""A sweep of learning rates: the loss of each step while the rate rises, and where it is lowest.
 
 The makemore lectures read theirs by eye: the loss falls up to some rate, and then explodes. Here the losses
-are smoothed, and the middle of the curve's valley is suggested.
+are smoothed, and the middle of the curve's valley is found.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ WINDOW = 0.1
 """Share of the sweep's steps that each mean is taken over."""
 VALLEY = 0.05
 """Share of the whole fall of the smoothed loss by which the valley's rim lies above its bottom. On the
-lectures' first network with batches of 32, eleven seeds then suggest 0.095 to 0.150, where the bottoms
+lectures' first network with batches of 32, eleven seeds then give 0.095 to 0.150, where the bottoms
 themselves lie between 0.093 and 0.163."""
 
 
@@ -50,7 +50,7 @@ class Sweep:
         return int(low[0]), int(low[-1])
 
     @property
-    def suggestion(self) -> float:
+    def middle(self) -> float:
         """The learning rate in the middle of the valley, on a logarithmic scale."""
         first, last = self.valley
         return float(np.sqrt(self.rates[first] * self.rates[last]))
@@ -64,16 +64,16 @@ class Sweep:
 
 
 def sweep_curve(sweep: Sweep) -> "Figure":
-    """Losses over learning rates, raw and smoothed, with the valley and the suggestion."""
+    """Losses over learning rates, raw and smoothed, with the valley and its middle."""
     figure, [axes] = panels_of(1, height=3.6)
     axes.plot(sweep.rates, sweep.losses, color=COOL, alpha=0.3, linewidth=0.8, label="batch")
     axes.plot(sweep.rates, sweep.smoothed, color=COOL, linewidth=1.8, label="smoothed")
     first, last = sweep.rates[list(sweep.valley)]
     axes.axvspan(first, last, color=WARM, alpha=0.12, linewidth=0, label="valley")
-    axes.axvline(sweep.suggestion, color=WARM, linewidth=1.2)
+    axes.axvline(sweep.middle, color=WARM, linewidth=1.2)
     axes.annotate(
-        f"{sweep.suggestion:.2g}",
-        (sweep.suggestion, 1),
+        f"{sweep.middle:.2g}",
+        (sweep.middle, 1),
         xycoords=("data", "axes fraction"),
         xytext=(4, -10),
         textcoords="offset points",

@@ -1,7 +1,8 @@
 """`FoldedWeights`: all numbers of a folded network as NumPy arrays, and what follows from them alone.
 
 What is written to a file and what is proven of it both start here.
-Notation: B batch, T block size, C n_embd, H n_hidden, V vocabulary size.
+Notation: B batch, T block size, P positions of a context (T, or T + 1 with labels), C n_embd, H n_hidden,
+V vocabulary size, L labels.
 """
 
 import functools
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from makemore_pl.errors import MakemoreError
+from makemore_pl.model.context_space import ContextSpace
 
 Array: TypeAlias = NDArray[np.float64]
 Linear: TypeAlias = tuple[Array, Array]
@@ -37,15 +39,17 @@ class FoldedWeights:
 
     Attributes:
         block_size: T.
-        embedding: (V, C).
+        embedding: (V + L, C), the characters' and then the labels'.
         hidden: weight (H, fan_in) and bias (H,) of each hidden Linear; a Tanh follows each.
         output: weight (V, H) and bias (V,).
+        n_labels: L.
     """
 
     block_size: int
     embedding: Array
     hidden: Sequence[Linear]
     output: Linear
+    n_labels: int = 0
 
     @classmethod
     def from_layers(cls, folded: nn.Sequential) -> "FoldedWeights":
@@ -66,8 +70,9 @@ class FoldedWeights:
         assert isinstance(embedding, nn.Embedding)
         linears = [layer for layer in folded if isinstance(layer, nn.Linear)]
         *hidden, output = [(_array(linear.weight), _array(linear.bias)) for linear in linears]
-        block_size = linears[0].in_features // embedding.embedding_dim
-        return cls(block_size, _array(embedding.weight), hidden, output)
+        n_labels = embedding.num_embeddings - linears[-1].out_features
+        block_size = linears[0].in_features // embedding.embedding_dim - (n_labels > 0)
+        return cls(block_size, _array(embedding.weight), hidden, output, n_labels)
 
     @property
     def linears(self) -> list[Linear]:
@@ -77,30 +82,26 @@ class FoldedWeights:
     @property
     def vocab_size(self) -> int:
         """V."""
-        return len(self.embedding)
+        return len(self.embedding) - self.n_labels
+
+    @property
+    def space(self) -> ContextSpace:
+        """All contexts that the network can be given."""
+        return ContextSpace(self.vocab_size, self.block_size, self.n_labels)
 
     @property
     def n_contexts(self) -> int:
-        """V^T, exact however large."""
-        return int(self.vocab_size**self.block_size)
+        """V^T, or L * V^T, exact however large."""
+        return self.space.total
 
     @property
     def is_enumerable(self) -> bool:
         """True for so few contexts that a sampler may hold all of their logits."""
         return self.n_contexts * self.vocab_size <= ENUMERABLE_LIMIT
 
-    @property
-    def row_factors(self) -> NDArray[np.int64]:
-        """int64 (T,): the context c_1 … c_T is number sum(c_t * V^(T-t)), so counting walks through all."""
-        return np.array([self.vocab_size**t for t in reversed(range(self.block_size))], dtype=np.int64)
-
-    def contexts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The contexts of these numbers: int64 (B,) -> int64 (B, T)."""
-        return numbers[:, None] // self.row_factors % self.vocab_size
-
     def logits(self, contexts: NDArray[np.int64]) -> Array:
-        """contexts int64 (B, T) -> logits float64 (B, V)."""
-        x = self.embedding[contexts].reshape(len(contexts), -1)  # (B, T) -> (B, T*C)
+        """contexts int64 (B, P) -> logits float64 (B, V)."""
+        x = self.embedding[contexts].reshape(len(contexts), -1)  # (B, P) -> (B, P*C)
         for weight, bias in self.hidden:
             x = np.tanh(x @ weight.T + bias)  # (B, fan_in) -> (B, H)
         weight, bias = self.output
@@ -108,33 +109,40 @@ class FoldedWeights:
 
     @functools.cached_property
     def table(self) -> NDArray[np.float32]:
-        """Logits after every context, computed in float64, float32 (V^T, V); row r is context number r.
+        """Logits after every context, computed in float64, float32 (contexts, V); row r is context number r.
 
         Raises:
             FormError: the table would have more than `TABLE_LIMIT` entries.
         """
         v, t, rows = self.vocab_size, self.block_size, self.n_contexts
         if rows * v > TABLE_LIMIT:
+            labels, times = (
+                (f", {self.n_labels} labels", f"{self.n_labels} * ") if self.n_labels else ("", "")
+            )
             raise FormError(
-                f"form table: {v} characters and a context of {t} make {v}^{t} * {v} = {rows * v:,} logits, "
+                f"form table: {v} characters and a context of {t}{labels} make {times}{v}^{t} * {v} = "
+                f"{rows * v:,} logits, "
                 f"{rows * v * 4 / 2**20:,.0f} MiB; at most {TABLE_LIMIT:,} ({TABLE_LIMIT * 4 // 2**20} MiB) "
                 "are stored; use form mlp or fused"
             )
         table = np.empty((rows, v), dtype=np.float32)
         for start in range(0, rows, CHUNK):
             numbers = np.arange(start, min(start + CHUNK, rows))
-            table[numbers] = self.logits(self.contexts(numbers))  # (B, T) -> (B, V)
+            table[numbers] = self.logits(self.space.contexts(numbers))  # (B, P) -> (B, V)
         return table
 
-    def position_tables(self) -> tuple[Array, Array]:
-        """First Linear after the embedding as look-ups: pre-activation = sum over t of tables[t, c_t] + bias.
+    def position_tables(self) -> tuple[list[Array], Array]:
+        """First Linear after the embedding as look-ups, added up over the positions, and with the bias.
 
         Returns:
-            tables float64 (T, V, H) and bias (H,). Without a hidden layer that Linear is the output: H = V.
+            tables, P of float64 (ids of the position, H), and bias (H,). Without a hidden layer that Linear
+            is the output: H = V.
         """
         weight, bias = self.linears[0]
-        per_position = weight.reshape(len(weight), self.block_size, -1)  # (H, T*C) -> (H, T, C)
-        return np.einsum("vc,htc->tvh", self.embedding, per_position), bias
+        per_position = weight.reshape(len(weight), len(self.space.sizes), -1)  # (H, P*C) -> (H, P, C)
+        tables = np.einsum("vc,hpc->pvh", self.embedding, per_position)  # (P, V + L, H)
+        of_position = zip(tables, self.space.first_ids, self.space.sizes, strict=True)
+        return [table[first : first + size] for table, first, size in of_position], bias
 
 
 def _array(tensor: Tensor) -> Array:

@@ -12,40 +12,18 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from makemore_pl.data.batches import Batch, mixed_seed
+from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import mixed_seed
 from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import RequestError
+from makemore_pl.model.compiled import match_names
+from makemore_pl.model.label_nll import LabelNLL
 from makemore_pl.model.network import BatchNormMLP, is_batch_norm
+from makemore_pl.model.schedule import default_weight_decay, one_cycle
 
 DIVERGED = "training has diverged; try a lower model.lr"
-DECAY_EXAMPLES = 50_000
-"""Training examples at which the weight decay is 1; found on nine lists, see docs/recipes.md."""
-MOST_SHRINKING = 0.4
-"""The share of a weight that decay may take in one step, so that a short list still learns."""
-
 AnyBatch = Batch | tuple[Tensor, Tensor] | list[Tensor]
 """A batch of `NamesDataModule`; or contexts int64 (B, T) and targets int64 (B,), as of any DataLoader."""
-
-
-def default_weight_decay(n_examples: int, lr: float) -> float:
-    """Weight decay for a list of this length, at this highest learning rate.
-
-    Decay is a prior on the weights: the likelihood grows with the examples, the prior does not, and in the
-    loss, a mean over examples, its share is 1 / n_examples.
-    """
-    return min(DECAY_EXAMPLES / n_examples, MOST_SHRINKING / lr)
-
-
-def one_cycle(progress: float, warmup: float) -> float:
-    """Share of the highest learning rate: a half cosine up from 1/25, another one down to 0 (Smith 2018).
-
-    Args:
-        progress: share of all steps that are done; from 1 on the rate is 0.
-        warmup: share of the steps on which the rate rises.
-    """
-    if progress < warmup:
-        return 1 - 0.96 * (1 + math.cos(math.pi * progress / warmup)) / 2
-    return (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
 
 
 class LitBatchNormMLP(L.LightningModule):
@@ -105,15 +83,16 @@ class LitBatchNormMLP(L.LightningModule):
         self.total_steps: int | None = None
         self.noise_seed = torch.initial_seed()
         self.net = BatchNormMLP(vocab_size, block_size, **network)
-        # Exact: a sum over all examples of all batches and ranks, divided once. NaN is an error: by default
-        # it would be left out, and the mean of the rest look like a result.
+        self.register_load_state_dict_pre_hook(match_names)  # type: ignore[no-untyped-call]
+        # Exact: a sum over all batches and ranks, divided once. NaN would be left out by default.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")
         for metric in (self.val_nll, self.test_nll):
             metric.set_dtype(torch.float64)
+        self.val_label_nll, self.test_label_nll = (LabelNLL(self.net.n_labels, vocab_size) for _ in range(2))
 
     def forward(self, context: Tensor) -> Tensor:
-        """context int64 (B, T) -> logits (B, V)."""
+        """context int64 (B, P) -> logits (B, V), see `BatchNormMLP`."""
         logits: Tensor = self.net(context)
         return logits
 
@@ -163,16 +142,16 @@ class LitBatchNormMLP(L.LightningModule):
         return loss
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        self._evaluate(as_batch(batch), self.val_nll)
+        self._evaluate(as_batch(batch), self.val_nll, self.val_label_nll)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_figures("val", self.val_nll)
+        self._log_figures("val", self.val_nll, self.val_label_nll)
 
     def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        self._evaluate(as_batch(batch), self.test_nll)
+        self._evaluate(as_batch(batch), self.test_nll, self.test_label_nll)
 
     def on_test_epoch_end(self) -> None:
-        self._log_figures("test", self.test_nll)
+        self._log_figures("test", self.test_nll, self.test_label_nll)
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Log-probabilities of the next character in nats, (B, V)."""
@@ -212,17 +191,20 @@ class LitBatchNormMLP(L.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         return every > 0 and (self.global_step + 1) % every == 0
 
-    def _evaluate(self, batch: Batch, nll: MeanMetric) -> None:
+    def _evaluate(self, batch: Batch, nll: MeanMetric, label_nll: LabelNLL) -> None:
         if not len(batch):  # this rank's share of less than one context for each
             return
         n_examples = batch.weights.double().sum()
-        mean = batch.nll(self.net(batch.contexts).double().log_softmax(dim=1)) / n_examples
+        log_probs = self.net(batch.contexts).double().log_softmax(dim=1)  # (B, V)
+        mean = batch.nll(log_probs) / n_examples
+        if self.net.n_labels:
+            label_nll.update(batch, log_probs)
         try:
             nll.update(mean, n_examples)
         except RuntimeError as error:  # it is NaN
             raise RequestError(f"the NLL is {mean:g}: {DIVERGED}") from error
 
-    def _log_figures(self, stage: str, metric: MeanMetric) -> None:
+    def _log_figures(self, stage: str, metric: MeanMetric, label_nll: LabelNLL) -> None:
         nll = metric.compute()
         metric.reset()
         if not nll.isfinite():
@@ -231,6 +213,12 @@ class LitBatchNormMLP(L.LightningModule):
         self.log(f"{stage}/nll", nll, prog_bar=True, sync_dist=True)  # nats per character
         self.log(f"{stage}/perplexity", nll.exp(), sync_dist=True)
         self.log(f"{stage}/bits_per_char", nll / math.log(2), sync_dist=True)
+        if self.net.n_labels:
+            texts = getattr(getattr(self.trainer, "datamodule", None), "labels", range(self.net.n_labels))
+            for label, nll in zip(texts, label_nll.compute(), strict=True):
+                if not nll.isnan():  # else the split has no name of that label
+                    self.log(f"{stage}/nll/{label}", nll, sync_dist=True)
+            label_nll.reset()
 
 
 def as_batch(batch: AnyBatch) -> Batch:

@@ -1,6 +1,6 @@
 """`BatchNormMLP`: the network itself, a plain `nn.Module`.
 
-Notation: B batch, T block_size, C n_embd, H n_hidden, V vocab_size.
+Notation: B batch, T block_size, P positions of a context, C n_embd, H n_hidden, V vocab_size, L n_labels.
 """
 
 from collections import OrderedDict
@@ -18,6 +18,8 @@ class BatchNormMLP(nn.Module):
 
     Embedding → Flatten → [Linear → BatchNorm1d → Tanh (→ Dropout)] × n_layers → Linear (→ BatchNorm1d).
     A Linear before a BatchNorm has no bias: the BatchNorm would subtract it.
+    A label is one more position of the context, before the characters: P = T + 1. It has ids and rows of the
+    embedding of its own, after those of the characters. Without labels, P = T.
 
     Args:
         vocab_size: V, ids 0 … V-1, 0 being the boundary.
@@ -35,6 +37,7 @@ class BatchNormMLP(nn.Module):
         output_gain: standard deviation of the output weights at the start, or the output BatchNorm's gain:
             small, so that the first predictions are about uniform and the first loss is ln V.
         init_seed: seed of the initial weights; None: PyTorch's global generator.
+        n_labels: L; label number l has id V + l.
 
     Raises:
         RequestError: a size, share or seed out of its range.
@@ -56,6 +59,7 @@ class BatchNormMLP(nn.Module):
         hidden_gain: float = 0.5,
         output_gain: float | None = 0.01,
         init_seed: int | None = None,
+        n_labels: int = 0,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -63,26 +67,30 @@ class BatchNormMLP(nn.Module):
         self.n_embd = n_embd
         self.n_hidden = n_hidden
         self.n_layers = n_layers
+        self.n_labels = n_labels
         self.init: Scheme = init
         self.hidden_gain = hidden_gain
         self.output_gain = output_gain
         for name in ("vocab_size", "block_size", "n_embd", "n_hidden", "n_layers"):
             if (size := getattr(self, name)) < 1:
                 raise RequestError(f"model.{name} must be at least 1, not {size}")
+        if n_labels < 0:
+            raise RequestError(f"model.n_labels must be at least 0, not {n_labels}")
         if not 0 <= dropout < 1:
             raise RequestError(f"model.dropout must be at least 0 and below 1, not {dropout}")
         if not 0 < momentum <= 1:
             raise RequestError(f"model.momentum must be above 0 and at most 1, not {momentum}")
         if init_seed is not None and not -(1 << 63) <= init_seed < 1 << 64:
             raise RequestError(f"model.init_seed must fit 64 bits, not {init_seed}")
-        n_weights = (vocab_size + block_size * n_hidden) * n_embd
+        n_positions = block_size + (n_labels > 0)
+        n_weights = (vocab_size + n_labels + n_positions * n_hidden) * n_embd
         n_weights += ((n_layers - 1) * n_hidden + vocab_size) * n_hidden
         require_memory(8 * n_weights, f"model: {n_weights:,} weights × 8 bytes")  # drawn, then copied
 
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        layers["embedding"] = nn.Embedding(vocab_size, n_embd)  # (B, T) -> (B, T, C)
-        layers["flatten"] = nn.Flatten()  # (B, T, C) -> (B, T*C)
-        fan_in = block_size * n_embd
+        layers["embedding"] = nn.Embedding(vocab_size + n_labels, n_embd)  # (B, P) -> (B, P, C)
+        layers["flatten"] = nn.Flatten()  # (B, P, C) -> (B, P*C)
+        fan_in = n_positions * n_embd
         for i in range(1, n_layers + 1):
             layers[f"linear_{i}"] = nn.Linear(fan_in, n_hidden, bias=not batch_norm)  # (B, fan_in) -> (B, H)
             if batch_norm:
@@ -98,7 +106,7 @@ class BatchNormMLP(nn.Module):
         self.reset_parameters(None if init_seed is None else Generator().manual_seed(init_seed))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Compute logits (B, V), in the dtype of the weights, from contexts int64 (B, T)."""
+        """Compute logits (B, V), in the dtype of the weights, from contexts int64 (B, P)."""
         logits: Tensor = self.layers(context)
         return logits
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from makemore_pl.data.batches import Batch
+from makemore_pl.data.batch import Batch
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP

@@ -26,7 +26,7 @@ from makemore_pl.page.web_runtime import (
 )
 from makemore_pl.runtime.engines import GraphSampler, open_engine
 from makemore_pl.runtime.metadata import INFO_FILE, MODEL_FILE, SAMPLER_FILE, find_model, modified
-from makemore_pl.runtime.session import read_onnx
+from makemore_pl.session import read_onnx
 
 INDEX = "index.html"
 STATIC = Path(__file__).parent / "static"

@@ -3,6 +3,8 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from shutil import get_terminal_size
+from textwrap import wrap
 
 OWN = (
     *("run", "resume", "overwrite", "recalibrate", "data.", "model.", "checkpoint.", "export."),
@@ -38,12 +40,16 @@ TEXTS = {
 """In place of longer texts."""
 EXAMPLES = {
     "fit": (
-        "makemore fit towns.txt                            train on a list, export to checkpoints/towns/",
-        "makemore fit --config best --data.path towns.txt  the network with the lowest loss, in minutes",
+        "makemore fit towns.txt                            train, export to checkpoints/towns/",
+        "makemore fit --config best --data.path towns.txt  the lowest loss, in minutes",
         "makemore fit --ckpt_path last                     resume the newest run",
     ),
     "test": ("makemore test checkpoints/towns", "makemore test checkpoints/towns --data.path others.txt"),
 }
+INDENT = " " * 29
+"""What stands below an option's name in a text of several lines."""
+LEAST_WIDTH = 72
+"""Of the help, in columns, however narrow the terminal."""
 
 
 def short_help(command: str, full: str) -> str:
@@ -53,6 +59,7 @@ def short_help(command: str, full: str) -> str:
         command: its name.
         full: the whole help, as argparse formats it.
     """
+    width = max(LEAST_WIDTH, get_terminal_size().columns - 2)  # as argparse has it
     lines = [f"usage: makemore {command} [options]", ""]
     if command in EXAMPLES:
         lines += [*(f"  {example}" for example in EXAMPLES[command]), ""]
@@ -61,8 +68,15 @@ def short_help(command: str, full: str) -> str:
             sentence = TEXTS.get(name) or re.split(r"\.\s|; |: | \(type:|\.$", text)[0]
             default = re.search(r"default: ([\w./-]+)\)", text)
             shown = f" ({default[1]})" if default and name.startswith(OWN) and default[1] != "null" else ""
-            lines.append(f"  --{name:<32} {sentence}{shown}")
-    lines += ["", f"Everything else, all of Lightning's options too: makemore {command} --help all"]
+            lines += wrap(
+                f"{sentence}{shown}",
+                width=width,
+                initial_indent=f"  --{name:<24} ",
+                subsequent_indent=INDENT,
+                break_on_hyphens=False,
+            )
+    lines += ["", "--quiet prints results and errors alone."]
+    lines += [f"Everything else, all of Lightning's options too: makemore {command} --help all"]
     return "\n".join(lines)
 
 

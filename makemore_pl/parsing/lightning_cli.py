@@ -20,7 +20,7 @@ from makemore_pl.parsing.option_checks import (
     expect_all_processes,
     expect_one_optimizer,
 )
-from makemore_pl.parsing.resuming import defaults_from, find_checkpoint, named_checkpoint
+from makemore_pl.parsing.resuming import LINKED, defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.parsing.training_errors import Started, refusal
 from makemore_pl.parsing.training_parser import parse
 
@@ -75,7 +75,7 @@ class MakemoreCLI(LightningCLI):
         return self.parsers[-1]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for linked in ("vocab_size", "block_size", "n_examples"):
+        for linked in LINKED:
             parser.link_arguments(f"data.{linked}", f"model.{linked}", apply_on="instantiate")
         if self.source is not None:
             parser.set_defaults(defaults_from(self.source))

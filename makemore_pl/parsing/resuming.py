@@ -1,6 +1,7 @@
 """The checkpoint that a command works with, and what a resumed run may change: its length, not itself."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import yaml
 
 from makemore_pl.errors import RequestError
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.runs.run_folder import last_checkpoint, resolve_checkpoint
+from makemore_pl.runs.metrics import is_rank_zero
+from makemore_pl.runs.run_folder import BEST, LAST, last_checkpoint, resolve_checkpoint
 from makemore_pl.runtime.metadata import RUNS_DIR
 
-LINKED = ("vocab_size", "block_size", "n_examples")
+LINKED = ("vocab_size", "block_size", "n_examples", "n_labels")
 """Arguments of the model that come from the data."""
-CHANGEABLE = ("path", "characters", "eval_batch_size")
+CHANGEABLE = ("path", "characters", "labels", "eval_batch_size", "weighted_figures")
 """Arguments of the data that may change. The list itself may not: it is compared by its SHA-256."""
 
 
@@ -31,7 +33,7 @@ def named_checkpoint(args: list[str], *, for_fit: bool) -> Checkpoint | None:
 
 
 def find_checkpoint(options: dict[str, Any], *, for_fit: bool) -> Checkpoint | None:
-    """The checkpoint that these options name, if they name one.
+    """The checkpoint that these options name, if they name one. If it is the newest run's, stderr says so.
 
     Args:
         options: ckpt_path, run, resume and trainer.default_root_dir.
@@ -44,11 +46,12 @@ def find_checkpoint(options: dict[str, Any], *, for_fit: bool) -> Checkpoint | N
     runs_dir = Path(options["trainer.default_root_dir"] or RUNS_DIR)
     path, run, resume = options["ckpt_path"], options["run"], options["resume"]
     if resume is None:
-        return (
-            None
-            if path is None
-            else read_checkpoint(resolve_checkpoint(path, run, runs_dir, for_fit=for_fit))
-        )
+        if path is None:
+            return None
+        file = resolve_checkpoint(path, run, runs_dir, for_fit=for_fit)
+        if path in (BEST, LAST) and run is None and is_rank_zero():
+            print(f"checkpoint: {file}, of the newest run", file=sys.stderr)
+        return read_checkpoint(file)
     if path is not None or run is None:
         raise RequestError("--resume auto resumes the run that --run names: give that, and no --ckpt_path")
     last = last_checkpoint(runs_dir / run)
@@ -56,10 +59,11 @@ def find_checkpoint(options: dict[str, Any], *, for_fit: bool) -> Checkpoint | N
 
 
 def defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The model's and the data's arguments as they were in training, and its vocabulary."""
+    """The model's and the data's arguments as they were in training, and its vocabulary and labels."""
     defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in LINKED}
     defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
     defaults["data.characters"] = checkpoint.data["characters"]
+    defaults["data.labels"] = checkpoint.data.get("labels", [])
     return defaults
 
 

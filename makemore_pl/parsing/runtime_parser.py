@@ -1,6 +1,7 @@
 """The command line of the runtime half: argparse, which starts faster than what `fit` uses."""
 
 import argparse
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
 from functools import partial
@@ -8,8 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from makemore_pl.errors import RequestError
+from makemore_pl.options import REQUIRED, read_value, value_type
 from makemore_pl.parsing.names_io import read_names
-from makemore_pl.runtime.options import REQUIRED, read_value, value_type
+from makemore_pl.runtime.metadata import newest_export
+
+QUIET = "print results and errors alone"
+"""Help of `--quiet`, which the program itself takes, for every command."""
 
 
 class RuntimeParser(argparse.ArgumentParser):
@@ -28,9 +33,10 @@ class RuntimeParser(argparse.ArgumentParser):
         if formats:
             format_help = f"form of the output (default: {formats[0]})"
             self.add_argument("--format", choices=formats, default=formats[0], help=format_help)
+        self.add_argument("--quiet", action="store_true", help=QUIET)
 
     def add_options(self, *options: type[Any]) -> None:
-        """Add an option for each field of options dataclasses, see runtime/options.py."""
+        """Add an option for each field of options dataclasses, see options.py."""
         by_name = {f.name: f for kind in options for f in fields(kind)}
         for f in sorted(by_name.values(), key=lambda f: bool(f.kw_only)):  # those without keyword come first
             flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"
@@ -42,6 +48,18 @@ class RuntimeParser(argparse.ArgumentParser):
 
         meant = with_suggestion(f"{message:.300}", known_options(self.format_help()))
         raise RequestError(f"{self.prog.partition(' ')[2]}: {meant}")
+
+
+def model_or_newest(model: Path | None) -> Path:
+    """The model that a user has given; or the newest export, and a line on stderr which that is.
+
+    Raises:
+        ModelFileError: there is no export.
+    """
+    if model is None:
+        model = newest_export()
+        print(f"model: {model}, the newest", file=sys.stderr)
+    return model
 
 
 def _value(f: Field[Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from makemore_pl.errors import RequestError
 from makemore_pl.parsing.help_texts import known_options, with_suggestion
+from makemore_pl.parsing.runtime_parser import QUIET
 
 
 def new_parser(command: str, description: str) -> ArgumentParser:
@@ -15,7 +16,9 @@ def new_parser(command: str, description: str) -> ArgumentParser:
         command: its name.
         description: one sentence for its help.
     """
-    return ArgumentParser(prog=f"makemore {command}", description=description, exit_on_error=False)
+    parser = ArgumentParser(prog=f"makemore {command}", description=description, exit_on_error=False)
+    parser.add_argument("--quiet", action="store_true", help=QUIET)
+    return parser
 
 
 def parse(parser: ArgumentParser, args: list[str], named: ArgumentParser | None = None) -> Any:

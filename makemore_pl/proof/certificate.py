@@ -1,16 +1,17 @@
 """A bound on the deviation of every logit after every context, however many contexts there are.
 
-Before the first tanh the network is a sum with one term for each position of the context. So the largest
-deviation there, over all V^T contexts, is the sum of each position's largest: found in V * T look-ups. From
-there it is carried on: tanh has slope at most 1 and values of at most 1, and a Linear spreads deviations by
-the absolute values of its weights, or by its largest singular value, whichever gives less.
+Before the first tanh the network is a sum with one term for each position of the context, of which a label is
+one. So the largest deviation there, over all contexts, is the sum of each position's largest: found in V * T
+look-ups, and one for each label. From there it is carried on: tanh has slope at most 1 and values of at most
+1, and a Linear spreads deviations by the absolute values of its weights, or by its largest singular value,
+whichever gives less.
 
 Two deviations are bounded: that of the stored weights, as real numbers, from the folded model's; and that of
 float32 arithmetic from real arithmetic, for any order of summation (Higham, Accuracy and Stability of
 Numerical Algorithms, 2002, §3.1: a sum of n products is off by at most n*u / (1 - n*u) times the sum of the
 products' absolute values, u = 2^-24).
 
-Notation: T block size, V vocabulary size, H n_hidden.
+Notation: T block size, P positions of a context (T, or with a label T + 1), V vocabulary size, H n_hidden.
 """
 
 import math
@@ -31,16 +32,16 @@ class Network:
     """A network without BatchNorm, in the form that the bound is computed from.
 
     Attributes:
-        tables: float64 (T, V, H), terms of the first pre-activations by position and character.
+        tables: P of float64 (V, H), terms of the first pre-activations by position and id; of labels (L, H).
         bias: (H,), added to their sum.
-        sizes: (T, V, H), the absolute values of the products behind each entry of `tables`, summed.
+        sizes: as `tables`, the absolute values of the products behind each entry of `tables`, summed.
         n_terms: number of terms of one pre-activation.
         later: weight (fan_out, fan_in) and bias (fan_out,) of each later Linear, a tanh before each.
     """
 
-    tables: Array
+    tables: list[Array]
     bias: Array
-    sizes: Array
+    sizes: list[Array]
     n_terms: int
     later: list[Linear]
 
@@ -81,7 +82,7 @@ def certify_network(model: Network, stored: Network) -> Certificate:
     """Bound the deviation of one network from another one of the same shapes."""
     first = first_deviation(model, stored)
     # Absolute values of the numbers added up, for the context where they are largest.
-    size = stored.sizes.max(axis=1).sum(axis=0) + np.abs(stored.bias)  # (T, V, H) -> (H,)
+    size = sum(of_position.max(axis=0) for of_position in stored.sizes) + np.abs(stored.bias)  # (H,)
     rounding = _gamma(stored.n_terms) * size
     return Certificate(
         weights=float(_carry(model.later, stored.later, first).max()),
@@ -91,10 +92,10 @@ def certify_network(model: Network, stored: Network) -> Certificate:
 
 def first_deviation(model: Network, stored: Network) -> Array:
     """(H,): largest deviation of each first pre-activation over all contexts; positions are independent."""
-    off = stored.tables - model.tables  # (T, V, H)
+    off = [ours - theirs for ours, theirs in zip(stored.tables, model.tables, strict=True)]  # P of (V, H)
     bias_off = stored.bias - model.bias
-    highest = off.max(axis=1).sum(axis=0) + bias_off
-    lowest = off.min(axis=1).sum(axis=0) + bias_off
+    highest = sum(of_position.max(axis=0) for of_position in off) + bias_off
+    lowest = sum(of_position.min(axis=0) for of_position in off) + bias_off
     largest: Array = np.maximum(np.abs(highest), np.abs(lowest))
     return largest
 

@@ -1,9 +1,8 @@
 """The contexts on which two forms of a model are compared: all of them, wherever that is feasible.
 
-Notation: V vocabulary size, T block size; a context is a row of T ids.
+Notation: V vocabulary size, T block size, P positions; a context is a row of P ids, see `ContextSpace`.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from makemore_pl.data.batches import windows
 from makemore_pl.data.corpus import SPLITS
 from makemore_pl.errors import DataError
+from makemore_pl.model.context_space import ContextSpace
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.checkpoint import Checkpoint
 
@@ -29,27 +28,18 @@ EXAMPLES_AT_A_TIME = 1 << 18
 
 
 @dataclass(frozen=True)
-class ContextSet:
+class ContextSet(ContextSpace):
     """Contexts to be compared, produced in chunks so that memory does not grow with their number.
 
     Attributes:
-        vocab_size: V.
-        block_size: T.
-        corpus: the contexts that occur in the training list, int (n, T); used when not all are compared.
+        corpus: the contexts that occur in the training list, int (n, P); used when not all are compared.
         widest: numbers in the widest layer, for one context; V if the network has none wider.
         list_missing: contexts of the list were wanted, but the list is gone or has changed.
     """
 
-    vocab_size: int
-    block_size: int
     corpus: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     widest: int = 0
     list_missing: bool = False
-
-    @property
-    def total(self) -> int:
-        """V^T, the contexts there are."""
-        return math.prod([self.vocab_size] * self.block_size)
 
     @property
     def exhaustive(self) -> bool:
@@ -64,27 +54,28 @@ class ContextSet:
         return self.total if self.exhaustive else len(self.corpus) + self.n_random
 
     def chunks(self) -> Iterator[NDArray[np.int64]]:
-        """Contexts int64 (n, T), together `len(self)` of them."""
+        """Contexts int64 (n, P), together `len(self)` of them."""
         # A layer's values for one chunk, n * V float64, stay within 32 MiB.
         size = min(16_384, max(16, (1 << 22) // max(self.vocab_size, self.widest)))
-        if self.exhaustive:  # in the order of counting with digits of base V
-            shape = (self.vocab_size,) * self.block_size
+        if self.exhaustive:
             for start in range(0, self.total, size):
-                numbers = np.arange(start, min(start + size, self.total))
-                yield np.stack(np.unravel_index(numbers, shape), axis=1).astype(np.int64)
+                yield self.contexts(np.arange(start, min(start + size, self.total)))
             return
         for start in range(0, len(self.corpus), size):
             yield self.corpus[start : start + size].astype(np.int64)
         generator = np.random.default_rng(0)
         for start in range(0, self.n_random, size):
             n = min(size, self.n_random - start)
-            yield generator.integers(self.vocab_size, size=(n, self.block_size), dtype=np.int64)
+            characters = generator.integers(self.vocab_size, size=(n, self.block_size), dtype=np.int64)
+            labels = generator.integers(max(1, self.n_labels), size=(n, self.n_label_columns), dtype=np.int64)
+            yield np.concatenate([labels + self.vocab_size, characters], axis=1)
 
 
 def contexts_to_compare(checkpoint: Checkpoint, model: BatchNormMLP) -> ContextSet:
     """All contexts of a checkpoint's model, or where these are too many, its list's and random ones."""
-    widest = max(model.n_hidden, model.block_size * model.n_embd)
-    contexts = ContextSet(model.vocab_size, model.block_size, widest=widest)
+    contexts = ContextSet(model.vocab_size, model.block_size, model.n_labels)
+    widest = max(model.n_hidden, len(contexts.sizes) * model.n_embd)
+    contexts = replace(contexts, widest=widest)
     if contexts.exhaustive:
         return contexts
     corpus = corpus_contexts(checkpoint)
@@ -92,20 +83,20 @@ def contexts_to_compare(checkpoint: Checkpoint, model: BatchNormMLP) -> ContextS
 
 
 def corpus_contexts(checkpoint: Checkpoint) -> NDArray[np.integer]:
-    """The different contexts of the training list, (n, T); none where the list is gone or changed.
+    """The different contexts of the training list, (n, P); none where the list is gone or changed.
 
     Of a list that has more than `MOST_OF_CORPUS`, at least this many.
     """
-    block_size = checkpoint.data_arguments["block_size"]
-    found = np.empty((0, block_size), dtype=np.uint8)
+    n_positions = checkpoint.data_arguments["block_size"] + bool(checkpoint.labels)
+    found = np.empty((0, n_positions), dtype=np.uint8)
     try:
         data = checkpoint.open_list()
     except DataError:
         return found
     for split in SPLITS:
-        stream = torch.from_numpy(data.corpus.streams[split])
-        for places in torch.split(torch.arange(len(stream)), EXAMPLES_AT_A_TIME):
+        n_places = len(data.corpus.streams[split])
+        for places in torch.split(torch.arange(n_places), EXAMPLES_AT_A_TIME):
             if len(found) < MOST_OF_CORPUS:
-                contexts, _ = windows(stream, places, block_size)
+                contexts, _ = data.windows(split, places)
                 found = np.unique(np.concatenate([found, contexts.numpy()]), axis=0)
     return found

@@ -1,7 +1,7 @@
 """Comparing logits, with all tolerances of the project.
 
-Everything is a function from contexts int64 (n, T) to logits (n, V); the trained model in eval mode and
-float64 is the reference.
+Everything is a function from contexts int64 (n, P) to logits (n, V), P being T or, with a label, T + 1; the
+trained model in eval mode and float64 is the reference.
 """
 
 import math
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from makemore_pl.errors import VerificationError
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.proof.contexts import ContextSet
-from makemore_pl.vocabulary import BOUNDARY
 
 Logits = Callable[[NDArray[np.int64]], NDArray[Any]]
-"""contexts int64 (n, T) -> logits (n, V)."""
+"""contexts int64 (n, P) -> logits (n, V)."""
 
 
 FLOAT64 = 1e-10
@@ -40,8 +39,13 @@ def float32_tolerance(weights: FoldedWeights) -> float:
     unit = 2.0**-24
     [first, first_bias], *others = weights.linears
     # Of each position the largest terms that any id has there: (V, C) @ (C, H) -> (V, H) -> (H,)
-    by_position = np.split(np.abs(first), weights.block_size, axis=1)
-    largest_terms = sum((np.abs(weights.embedding) @ part.T).max(axis=0) for part in by_position)
+    space = weights.space
+    by_position = np.split(np.abs(first), len(space.sizes), axis=1)
+    ids = [slice(start, start + size) for start, size in zip(space.first_ids, space.sizes, strict=True)]
+    largest_terms = sum(
+        (np.abs(weights.embedding[own]) @ part.T).max(axis=0)
+        for own, part in zip(ids, by_position, strict=True)
+    )
     error = unit * (largest_terms + np.abs(first_bias))  # (H,)
     for weight, bias in others:  # inputs are outputs of Tanh, at most 1
         term_sizes = np.abs(weight).sum(axis=1) + np.abs(bias)
@@ -88,7 +92,7 @@ class Check:
     passed: bool = True
 
     def add(self, contexts: NDArray[np.int64], actual: NDArray[Any], expected: NDArray[Any]) -> None:
-        """Compare logits (n, V) after `contexts` (n, T) with the reference's.
+        """Compare logits (n, V) after `contexts` (n, P) with the reference's.
 
         Raises:
             VerificationError: they have another shape.
@@ -116,7 +120,7 @@ def compare(
     Args:
         reference: logits of the trained model.
         candidates: forms of the model to be shown equal.
-        chunks: contexts int64 (n, T), chunk by chunk.
+        chunks: contexts int64 (n, P), chunk by chunk.
 
     Raises:
         VerificationError: a candidate deviates by more than its tolerance, or has another shape.
@@ -166,6 +170,7 @@ def module_logits(module: torch.nn.Module) -> Logits:
     return logits
 
 
-def describe_context(context: Sequence[int], characters: str) -> str:
-    """A context as text, boundaries as '·'."""
-    return "".join("·" if token == BOUNDARY else characters[token - 1] for token in context)
+def describe_context(context: Sequence[int], characters: str, labels: Sequence[str] = ()) -> str:
+    """A context as text: `F: ·an`, say, with boundaries as '·'."""
+    texts = ["·", *characters, *(f"{label}: " for label in labels)]  # by id
+    return "".join(texts[token] for token in context)

@@ -8,6 +8,7 @@ file's character. Everything else must be equal.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from makemore_pl.proof.trials import Trial
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 
 Ids = NDArray[np.int64]
-Generate = Callable[[NDArray[np.float32], Ids, Decoding], tuple[Ids, NDArray[np.int32], NDArray[np.float32]]]
-"""uniforms (n, steps), prefix (p,), decoding -> tokens and code points (n, length), log_prob (n,)."""
+Generate = Callable[..., tuple[Ids, NDArray[np.int32], NDArray[np.float32]]]
+"""uniforms (n, steps), prefix (p,), decoding, with labels their ids (n,) -> tokens and code points
+(n, length), log_prob (n,)."""
 
 NAMES_PER_BORDERLINE = 1_000
 """One name in so many may have a borderline draw: seen are 0 to 2 in 10,000; a wrong sampler has hundreds."""
@@ -73,11 +75,13 @@ def compare_names(
     largest = 0.0
     for number, trial in enumerate(trials):
         uniforms = trial.uniforms()
-        due = sample_stepwise(logits, block_size, uniforms, trial.prefix, trial.decoding)
+        labels = trial.label_ids()
+        asked: tuple[Any, ...] = (trial.prefix, trial.decoding, *([] if labels is None else [labels]))
+        due = sample_stepwise(logits, block_size, uniforms, *asked)
         for i, generate in enumerate(samplers):
             if i > 0 and number % OTHERS_EVERY:
                 continue
-            names = generate(uniforms, trial.prefix, trial.decoding)
+            names = generate(uniforms, *asked)
             different, off = _compare(names, due, trial, uniforms, logits, block_size, codepoints, tolerance)
             largest = max(largest, off)
             if not trial.on_edges:
@@ -110,6 +114,7 @@ def _compare(
     width = max(due[0].shape[1], tokens.shape[1])
     ours, theirs = _padded(due[0], width), _padded(tokens, width)
     different = (ours != theirs).any(axis=1)
+    labels = trial.label_ids()
     for row in np.flatnonzero(different):
         expect_borderline(
             logits,
@@ -120,6 +125,7 @@ def _compare(
             trial.prefix,
             trial.decoding,
             tolerance,
+            () if labels is None else labels[row : row + 1],
         )
     if tokens.shape[1] != due[0].shape[1] and not different.any():
         raise VerificationError(
@@ -147,10 +153,12 @@ def expect_borderline(
     prefix: Ids,
     decoding: Decoding,
     tolerance: float,
+    label: Ids | tuple[()] = (),
 ) -> None:
     """Raise unless rounding explains the first character in which two names differ."""
     at = int(np.flatnonzero(ours != theirs)[0])
-    context = np.concatenate([np.zeros(block_size, dtype=np.int64), ours[:at]])[-block_size:]
+    characters = np.concatenate([np.zeros(block_size, dtype=np.int64), ours[:at]])[-block_size:]
+    context = np.concatenate([np.array(label, dtype=np.int64), characters])  # (P,)
     [expected] = logits(context[None]).astype(np.float64)  # (V,)
     drawn = at - len(prefix)
     explained = (

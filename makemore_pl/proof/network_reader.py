@@ -22,7 +22,7 @@ from makemore_pl.graph.builder import holds_weights
 from makemore_pl.model.folded_weights import Array, FoldedWeights, FormError
 from makemore_pl.proof.certificate import Network
 from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
-from makemore_pl.runtime.session import read_onnx
+from makemore_pl.session import read_onnx
 
 CANCELLED = 2.0**-44
 """Largest difference, in units of a tensor's largest number, between two machines' float64 sums of terms that
@@ -107,7 +107,10 @@ def expect_same_graph(stored: onnx.ModelProto, written: onnx.ModelProto, name: s
     if bare_stored != bare_written:
         nodes = zip_longest(bare_stored.graph.node, bare_written.graph.node, fillvalue=onnx.NodeProto())
         where = next((f" (at node {b.name or a.name!r})" for a, b in nodes if a != b), "")
-        raise VerificationError(f"{name} is not the trained model: its graph is another one{where}")
+        raise VerificationError(
+            f"{name} is not the trained model: its graph is another one{where}; "
+            "what an earlier version of this program has exported must be exported again"
+        )
     for tensor, expected in zip(stored.graph.initializer, written.graph.initializer, strict=True):
         if holds_weights(expected):
             _expect_same_numbers(tensor, expected, name)
@@ -132,9 +135,11 @@ def stored_network(model: onnx.ModelProto, weights: FoldedWeights, form: Form) -
     tables = [table for [table] in numbers("Gather")]
     if form == "mlp":
         [embedding] = tables
-        return Network.from_weights(FoldedWeights(weights.block_size, embedding, linears[:-1], linears[-1]))
-    stacked = np.stack(tables)  # (T, V, H)
-    return Network(stacked, np.zeros(stacked.shape[2]), np.abs(stacked), len(tables), linears)
+        return Network.from_weights(
+            FoldedWeights(weights.block_size, embedding, linears[:-1], linears[-1], weights.n_labels)
+        )
+    bias = np.zeros(tables[0].shape[1])  # it is added to the first table
+    return Network(tables, bias, [np.abs(table) for table in tables], len(tables), linears)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

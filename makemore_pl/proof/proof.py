@@ -1,11 +1,9 @@
 """The steps of the proof for one model: trained → folded in float64 → folded in float32 → files."""
 
 import copy
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import onnx
@@ -20,86 +18,20 @@ from makemore_pl.proof.contexts import ContextSet
 from makemore_pl.proof.logits import (
     FLOAT64,
     Candidate,
-    Check,
     Logits,
     compare,
     compare_batch_sizes,
-    describe_context,
     float32_tolerance,
     module_logits,
 )
-from makemore_pl.proof.names import SameNames, compare_names
+from makemore_pl.proof.names import compare_names
 from makemore_pl.proof.network_reader import StoredFile, form_of, read_stored, stored_network
 from makemore_pl.proof.progress import chunks_with_progress
+from makemore_pl.proof.proof_report import Report
 from makemore_pl.proof.stored_metadata import expect_same_claim, expect_same_info
 from makemore_pl.proof.trials import trials
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import Form, ModelInfo
-
-
-@dataclass(frozen=True)
-class Report:
-    """The proof's findings. Stored as `verification.json`.
-
-    Attributes:
-        contexts: number of contexts compared.
-        total: number of contexts there are, V^T.
-        checks: one for each form of the model, then those of the small batch sizes.
-        certificate: a bound that holds after every context; None where no file stores a network, only logits,
-            which are then compared one by one.
-        names: the comparison of the sampler's names; None where no sampler was to be proven.
-        characters: the vocabulary, to show contexts as text.
-        list_missing: the list is gone or has changed, so that only random contexts were compared.
-    """
-
-    contexts: int
-    total: int
-    checks: list[Check]
-    certificate: Certificate | None
-    names: SameNames | None
-    characters: str
-    list_missing: bool = False
-
-    @property
-    def exhaustive(self) -> bool:
-        return self.contexts == self.total
-
-    @property
-    def largest(self) -> float:
-        """Largest deviation of any form from the trained model, in any logit."""
-        return max(check.largest for check in self.checks)
-
-    def summary(self) -> dict[str, Any]:
-        """The part of the report that the exported file itself holds."""
-        return {
-            "passed": True,  # a failure raises, and leaves no file
-            "contexts": self.contexts,
-            "contexts_total": self.total,
-            "exhaustive": self.exhaustive,
-            "largest_deviation": self.largest,
-            "bound": self.certificate.total if self.certificate else None,
-            "names": self.names.names if self.names else 0,
-        }
-
-    def to_json(self) -> str:
-        checks = [
-            {**asdict(check), "context_text": describe_context(check.context, self.characters)}
-            for check in self.checks
-        ]
-        parts: dict[str, Any] = {
-            "checks": checks,
-            "certificate": asdict(self.certificate) if self.certificate else None,
-            "sampler": asdict(self.names) if self.names else None,
-            "list_missing": self.list_missing,
-        }
-        return json.dumps({**self.summary(), **parts}, indent=2, ensure_ascii=False) + "\n"
-
-    def describe(self) -> str:
-        """One line for people."""
-        which = f"all {self.total:,}" if self.exhaustive else f"{self.contexts:,} of {self.total:,}"
-        names = f", {self.names.names:,} names the same" if self.names else ""
-        missing = " (random ones: the list is gone or has changed)" if self.list_missing else ""
-        return f"verified on {which} contexts{missing}, largest deviation {self.largest:.1e}{names}"
 
 
 def prove(
@@ -175,6 +107,7 @@ def prove(
         certificate=certificate,
         names=names,
         characters=info.characters,
+        labels=info.labels,
         list_missing=contexts.list_missing,
     )
     for stored, form in forms if recorded else ():
@@ -194,6 +127,6 @@ def _certificate(weights: FoldedWeights, form: Form, model: onnx.ModelProto) -> 
 
 def _looked_up(reference: Logits, weights: FoldedWeights) -> Logits:
     """The same logits, all computed beforehand: names are then drawn many times faster."""
-    factors = weights.row_factors
-    table = reference(weights.contexts(np.arange(weights.n_contexts)))  # (V^T, T) -> (V^T, V)
-    return lambda contexts: table[contexts @ factors]
+    space = weights.space
+    table = reference(space.contexts(np.arange(space.total)))  # (contexts, P) -> (contexts, V)
+    return lambda contexts: table[space.numbers(contexts)]

@@ -45,6 +45,7 @@ class Trial:
         prefix: int64 (p,).
         decoding: temperature, top-k, top-p, minimal length.
         on_edges: the uniforms are among `EDGES`, so that many draws lie on a border.
+        first_label, n_labels: names have labels with so many ids, from this one on; 0: they have none.
     """
 
     seed: int
@@ -54,6 +55,8 @@ class Trial:
     prefix: NDArray[np.int64]
     decoding: Decoding
     on_edges: bool
+    first_label: int = 0
+    n_labels: int = 0
 
     def uniforms(self) -> NDArray[np.float32]:
         """float32 (n, width), the same each time."""
@@ -61,6 +64,12 @@ class Trial:
         shape = (self.n, self.steps)
         drawn = rng.choice(EDGES, shape) if self.on_edges else rng.random(shape, dtype=np.float32)
         return np.pad(drawn, ((0, 0), (0, self.width - self.steps)))
+
+    def label_ids(self) -> NDArray[np.int64] | None:
+        """int64 (n,), all labels mixed; None where there are none."""
+        if not self.n_labels:
+            return None
+        return self.first_label + np.random.default_rng([self.seed, 1]).integers(self.n_labels, size=self.n)
 
 
 def trials(weights: FoldedWeights, steps: int) -> Iterator[Trial]:
@@ -79,7 +88,7 @@ def trials(weights: FoldedWeights, steps: int) -> Iterator[Trial]:
         n: int, width: int, prefix: NDArray[np.int64], short: int, bend: dict[str, Any], edges: bool = False
     ) -> Trial:
         decoding = Decoding(min_length=short and len(prefix) + short, **bend)
-        return Trial(next(seeds), n, steps, width, prefix, decoding, edges)
+        return Trial(next(seeds), n, steps, width, prefix, decoding, edges, v, weights.n_labels)
 
     yield trial(min(PLAIN_NAMES, max(100, MAX_LOGITS // v)), steps, prefixes[0], 1, {})
     many = min(FEW, most_slots(weights)) + 1

@@ -32,6 +32,7 @@ class EmbeddingMap(NamedTuple):
 def embedding_map(model: BatchNormMLP, vocabulary: Vocabulary) -> EmbeddingMap:
     """The embedding as it is where it has two dimensions, else its two principal components."""
     embedding = model.state_dict()["layers.embedding.weight"].double().numpy()  # (V, C)
+    embedding = embedding[: len(vocabulary)]  # those of labels are no characters
     labels = [BOUNDARY_SIGN, *map(visible, vocabulary.characters)]
     vowels = [False, *map(is_vowel, vocabulary.characters)]
     if embedding.shape[1] <= 2:

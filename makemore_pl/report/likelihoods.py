@@ -70,16 +70,40 @@ class Continuations(NamedTuple):
     likeliest: list[Next]
 
 
+def nll_by_label(material: Material) -> dict[str, list[float | None]]:
+    """NLL of dev and test for each label's names; None where a split has none; empty without labels."""
+    if material.data is None or not material.checkpoint.labels:
+        return {}
+    figures: dict[str, list[float | None]] = {label: [] for label in material.checkpoint.labels}
+    for split in ("dev", "test"):
+        contexts, targets = material.examples(split)
+        for number, label in enumerate(figures):
+            own = contexts[:, 0] == material.model.vocab_size + number
+            figures[label].append(nll(material.model, contexts[own], targets[own]) if own.any() else None)
+    return figures
+
+
+def commonest_label(material: Material) -> str | None:
+    """The label that most training names have; None without labels."""
+    shares = material.checkpoint.data.get("label_shares", [])
+    return material.checkpoint.labels[int(np.argmax(shares))] if shares else None
+
+
 @torch.inference_mode()
 def continuations(material: Material, made_up: list[str]) -> list[Continuations]:
-    """For the start of a name, and the commonest contexts of one, two and three letters."""
+    """For the start of a name, and the commonest contexts of one, two and three letters.
+
+    Of a list with labels, among the names of the commonest one.
+    """
     model, characters = material.model, material.vocabulary.characters
     names = material.data.corpus.names("train") if material.data is not None else made_up
     signs = ["end", *map(visible, characters)]
+    label = commonest_label(material)
+    before = [] if label is None else [model.vocab_size + material.checkpoint.labels.index(label)]
     shown = []
     for text in common_contexts(names, model.block_size):
         ids = [BOUNDARY] * model.block_size + material.vocabulary.encode(text).tolist()
-        context = torch.tensor([ids[-model.block_size :]])  # (1, T)
+        context = torch.tensor([[*before, *ids[-model.block_size :]]])  # (1, P)
         probabilities = model(context).double().softmax(dim=1)[0]  # (V,)
         shares, count = None, None
         if material.training_examples is not None:

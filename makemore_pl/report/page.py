@@ -16,7 +16,15 @@ from makemore_pl.inspect.findings import findings_at_start, findings_over_run, w
 from makemore_pl.inspect.loss_curves import DEV, curve, has_losses, loss_curves
 from makemore_pl.inspect.plot_style import scientific
 from makemore_pl.report.characters import BOUNDARY_SIGN, embedding_map
-from makemore_pl.report.likelihoods import SAMPLE, continuations, look_inside, nll, nll_of_counting
+from makemore_pl.report.likelihoods import (
+    SAMPLE,
+    commonest_label,
+    continuations,
+    look_inside,
+    nll,
+    nll_by_label,
+    nll_of_counting,
+)
 from makemore_pl.report.sampled_names import DRAWN, make_up
 from makemore_pl.report.sources import Material
 from makemore_pl.report.svg import MOST_LABELS, embedding_picture, picture
@@ -72,6 +80,8 @@ def render(material: Material, seed: int) -> str:
         vocab_size=len(material.vocabulary),
         scores=material.data and {s: nll(material.model, *material.examples(s)) for s in ("dev", "test")},
         counting=nll_of_counting(material),
+        by_label=nll_by_label(material),
+        commonest_label=commonest_label(material),
         made_up=made_up,
         share_new=share_new,
         longest_name=max(len(name.name) for name in made_up),

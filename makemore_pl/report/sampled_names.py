@@ -53,5 +53,11 @@ def _draw_stepwise(material: Material, seed: int) -> tuple[list[str], list[float
     uniforms = np.random.default_rng(seed).random((DRAWN, steps), dtype=np.float32)
     model, prefix = material.model, np.array([], dtype=np.int64)
     logits = module_logits(model)
-    tokens, log_probs = sample_stepwise(logits, model.block_size, uniforms, prefix, Decoding())
+    label_ids = None
+    if model.n_labels:  # drawn before the first character, as the sampler does it
+        cumulative = np.cumsum(material.checkpoint.data["label_shares"])
+        uniforms = np.random.default_rng(seed).random((DRAWN, steps + 1), dtype=np.float32)
+        label_ids = model.vocab_size + (cumulative <= uniforms[:, :1] * cumulative[-1]).sum(axis=1)
+        uniforms = uniforms[:, 1:]
+    tokens, log_probs = sample_stepwise(logits, model.block_size, uniforms, prefix, Decoding(), label_ids)
     return [material.vocabulary.decode(row) for row in tokens], log_probs.tolist()

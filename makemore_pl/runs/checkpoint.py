@@ -5,19 +5,22 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.errors import CheckpointError, DataError, MakemoreError
+from makemore_pl.errors import CheckpointError, DataError, MakemoreError, RequestError
 from makemore_pl.files import file_size
 from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.run_folder import BEST, LAST
-from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_vocabulary
+from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_labels, is_shares, is_vocabulary
+from makemore_pl.text import CASE, NORMALIZE
+from makemore_pl.vocabulary import Vocabulary, describe_characters
 
 _STORED = {
     "global_step": int,
@@ -27,6 +30,8 @@ _STORED = {
     "NamesDataModule": dict,
 }
 """Lightning's name and the type of each thing that is read."""
+LONGEST_NAME = 16
+"""Characters of the longest name of a list that nothing is known of."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Checkpoint:
     data: dict[str, Any]
     global_step: int
     weights: Mapping[str, Tensor]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names' labels, by number; none where they have no labels."""
+        return list(self.data.get("labels", ()))
 
     def load_model(self) -> BatchNormMLP:
         """Build the trained network: float32, on the CPU, in eval mode.
@@ -80,20 +90,24 @@ class Checkpoint:
             DataError: it cannot be read, or is another list.
         """
         path = path or self.data_arguments["path"]
-        data = NamesDataModule(**{**self.data_arguments, "path": path, "characters": self.data["characters"]})
+        known = {"characters": self.data["characters"], "labels": self.data.get("labels", [])}
+        data = NamesDataModule(**{**self.data_arguments, "path": path, **known})
         if data.list.sha256 != self.data["list_sha256"]:
             raise DataError(f"{path} is not the list that was trained on: its SHA-256 is another")
         return data
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
+def read_checkpoint(path: Path | str, vocabulary: str | None = None) -> Checkpoint:
     """Read a checkpoint of this project. Only tensors and plain values are unpickled, never code.
 
     Args:
         path: the file, or a run's folder: then its best checkpoint, or the last if none was evaluated.
+        vocabulary: the characters, for a `LitBatchNormMLP` that was trained without `NamesDataModule`, whose
+            checkpoint does not know them. Ids are 1, 2, … in the order of code points; 0 is the boundary.
 
     Raises:
         CheckpointError: missing, damaged, diverged, or written by another program.
+        RequestError: the vocabulary is not the model's.
         MemoryLimitError: it would take too much memory.
     """
     path = Path(path)
@@ -118,15 +132,19 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not a checkpoint, or one that is damaged or cut short ({error or type(error).__name__})"
         ) from error
+    if vocabulary is not None and isinstance(content, dict):
+        _add_vocabulary(path, content, vocabulary)
     for key, expected in _STORED.items():
         if not isinstance(content, dict) or not isinstance(content.get(key), expected):
             raise CheckpointError(
-                f"{path}: not a checkpoint of this program (it has no {key} of type {expected.__name__})"
+                f"{path}: not a checkpoint of this program (it has no {key} of type {expected.__name__}); "
+                "one that was trained on a loader of your own is exported with --vocabulary"
             )
     checkpoint = Checkpoint(
         path,
         model_arguments=content["hyper_parameters"],
-        data_arguments=content["datamodule_hyper_parameters"],
+        # A checkpoint that does not say so is from when lists were read as they are.
+        data_arguments={"normalize": "none", **content["datamodule_hyper_parameters"]},
         data=content["NamesDataModule"],
         global_step=content["global_step"],
         weights=content["state_dict"],
@@ -134,6 +152,30 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     checkpoint.load_model()  # what cannot be loaded is refused before a command has begun its work
     _expect_sound_data(checkpoint)
     return checkpoint
+
+
+def _add_vocabulary(path: Path, content: dict[str, Any], characters: str) -> None:
+    """Put what a checkpoint without data does not know into its content."""
+    vocabulary, model = Vocabulary(characters), content.get("hyper_parameters")
+    known = content.get("NamesDataModule")
+    if isinstance(known, dict) and known.get("characters") != vocabulary.characters:
+        raise RequestError(
+            f"vocabulary: {path} has one of its own, {describe_characters(str(known.get('characters')))}"
+        )
+    if known is not None or not isinstance(model, dict):
+        return
+    if len(vocabulary) != model.get("vocab_size"):
+        raise RequestError(
+            f"vocabulary: {len(vocabulary) - 1} different characters and the boundary; "
+            f"the model of {path} has {model.get('vocab_size')} ids"
+        )
+    content["datamodule_hyper_parameters"] = {"path": "", "block_size": model.get("block_size")}
+    content["NamesDataModule"] = {
+        "characters": vocabulary.characters,
+        "list_name": "",
+        "list_sha256": "",
+        "longest_name": LONGEST_NAME,
+    }
 
 
 def _verify_checksums(path: Path) -> None:
@@ -146,12 +188,24 @@ def _verify_checksums(path: Path) -> None:
         raise ValueError(f"the checksum of {damaged!r} is wrong")
 
 
+def is_of_type(value: object, hint: Any) -> bool:
+    """Tell whether a value is of the type of an argument: a class, several, one of some values, or a list."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(is_of_type(inner, get_args(hint)[0]) for inner in value)
+    if get_origin(hint) in (Union, UnionType):
+        return any(is_of_type(value, one) for one in get_args(hint))
+    return isinstance(value, hint)
+
+
 def _expect_sound_data(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError where arguments or state of the data cannot be used or do not fit the model."""
     types = get_type_hints(NamesDataModule.__init__)
     arguments, data, model = checkpoint.data_arguments, checkpoint.data, checkpoint.model_arguments
+    labels, shares = data.get("labels", []), data.get("label_shares", [])
     # By name, whether it can be used; the arguments first, since the rest compares them.
-    is_sound = {str(name): isinstance(value, types.get(name, ())) for name, value in arguments.items()}
+    is_sound = {str(name): is_of_type(value, types.get(name, ())) for name, value in arguments.items()}
     is_sound |= {
         "context": arguments.get("block_size") == model["block_size"],
         "vocabulary": is_vocabulary(data.get("characters"))
@@ -159,6 +213,10 @@ def _expect_sound_data(checkpoint: Checkpoint) -> None:
         "longest_name": is_count(data.get("longest_name")) and data["longest_name"] <= MAX_LENGTH,
         "list_name": isinstance(data.get("list_name"), str),
         "list_sha256": isinstance(data.get("list_sha256"), str),
+        "labels": is_labels(labels) and len(labels) == model.get("n_labels", 0),
+        "label_shares": is_labels(labels) and is_shares(shares) and len(shares) == len(labels),
+        "normalize": data.get("normalize", "none") in NORMALIZE,
+        "case": data.get("case", "keep") in CASE,
     }
     for name, sound in is_sound.items():
         if not sound:

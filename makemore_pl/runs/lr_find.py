@@ -11,13 +11,15 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 from lightning.pytorch.tuner.tuning import Tuner
-from lightning.pytorch.utilities.parsing import lightning_setattr
 
 from makemore_pl.errors import RequestError
 from makemore_pl.inspect.plot_style import save_png, style
 from makemore_pl.inspect.sweep import Sweep, sweep_curve
 from makemore_pl.memory import require_memory
 
+PEAK = 2.0
+"""The highest rate of a cycle, in middles of the valley: a cycle comes to it slowly and leaves it again, and
+bears more than a constant rate. Found by scripts/study_lr_find.py, see docs/diagnostics.md."""
 MIN_STEPS = 50
 STEP_BYTES = 200
 """Memory for a step's rate and loss: in Lightning's lists, as arrays, and in the picture."""
@@ -40,11 +42,11 @@ class SweepTrainer(L.Trainer):
         min_lr: float = 1e-4,
         max_lr: float = 1.0,
         steps: int = 1000,
-        plot: str = "lr-find.png",
+        plot: str | None = None,
     ) -> Sweep:
-        """Sweep learning rates in one short training, and suggest one.
+        """Sweep learning rates in one short training.
 
-        Afterwards the weights are what they were before, and `model.lr` is the suggestion.
+        Afterwards the weights are what they were before.
 
         Args:
             model: with an attribute `lr`.
@@ -52,7 +54,8 @@ class SweepTrainer(L.Trainer):
             min_lr: where the sweep begins.
             max_lr: where it ends, unless the loss has grown to four times its lowest before.
             steps: training steps from one to the other; the rate grows by the same factor in each.
-            plot: the PNG file to draw it in.
+            plot: the PNG file to draw it in; lr-find.png, or one with a number where that exists, if left
+                out on the command line, none in Python.
 
         Raises:
             RequestError: rates or steps that make no sweep, a plot that cannot be written, or a loss that
@@ -66,7 +69,7 @@ class SweepTrainer(L.Trainer):
         if steps < MIN_STEPS:
             raise RequestError(f"lr-find: steps must be at least {MIN_STEPS}, not {steps}")
         require_memory(steps * STEP_BYTES, f"lr-find: {steps:,} steps × {STEP_BYTES} bytes")
-        if Path(plot).is_dir():
+        if plot is not None and Path(plot).is_dir():
             raise RequestError(f"lr-find: {plot} is a folder; a file is needed for the plot")
         finder = Tuner(self).lr_find(
             model,
@@ -83,8 +86,7 @@ class SweepTrainer(L.Trainer):
                 f"lr-find: the loss grew out of bounds after {len(sweep.losses)} steps, too few to judge by; "
                 "choose more steps, or a lower min_lr"
             )
-        lightning_setattr(model, "lr", sweep.suggestion)
-        if self.is_global_zero:
+        if plot is not None and self.is_global_zero:
             with style():
                 save_png(sweep_curve(sweep), Path(plot))
         return sweep

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.core.saving import save_hparams_to_yaml
@@ -11,11 +11,14 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from makemore_pl.inspect.step_table import StepTable
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 METRICS_FILE = "metrics.csv"
 HPARAMS_FILE = "hparams.yaml"
 
 
-class MetricsLogger(Logger):
+class MetricsFile(Logger):
     """Writes figures to `metrics.csv`, a row at a time, and options to `hparams.yaml`.
 
     Args:
@@ -55,6 +58,47 @@ class MetricsLogger(Logger):
         save_hparams_to_yaml(str(self.folder / HPARAMS_FILE), params)
 
 
+class OptionsWithFigures(Logger):
+    """Has a logger write a run's options with its first figures.
+
+    Lightning hands them over before it restores a checkpoint: one that cannot be resumed would have changed
+    the run's files.
+    """
+
+    has_begun = False
+    options: tuple[Any, ...] | None = None
+
+    def log_hyperparams(self, *options: Any, **_: Any) -> None:
+        self.has_begun, self.options = True, options
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.has_begun = True
+        options, self.options = self.options, None  # before TensorBoard logs a figure with them
+        if options is not None:
+            super().log_hyperparams(*options)  # type: ignore[safe-super]  # the other base's
+        super().log_metrics(metrics, step)  # type: ignore[safe-super]
+
+    def save(self) -> None:
+        if self.has_begun and self.options is None:  # else there is nothing to save yet
+            super().save()
+
+
+class MetricsLogger(OptionsWithFigures, MetricsFile):
+    """The run's own files."""
+
+
+class RunTensorBoard(OptionsWithFigures, TensorBoardLogger):  # type: ignore[misc]  # decorated there
+    """The same figures on TensorBoard."""
+
+    @property
+    def experiment(self) -> "SummaryWriter":
+        """TensorBoard's writer, which makes a file; there is none before Lightning has set everything up."""
+        if not self.has_begun:
+            raise AttributeError("the run has not begun")
+        writer: SummaryWriter = super().experiment
+        return writer
+
+
 def run_loggers(folder: Path, first_step: int = 0) -> list[Logger]:
     """Loggers that write into a run's folder.
 
@@ -65,9 +109,7 @@ def run_loggers(folder: Path, first_step: int = 0) -> list[Logger]:
     loggers: list[Logger] = [MetricsLogger(folder, first_step)]
     if find_spec("tensorboard") is not None:
         # It hides what an earlier process logged from this step on.
-        loggers.append(
-            TensorBoardLogger(folder, name="tensorboard", version="", purge_step=first_step or None)
-        )
+        loggers.append(RunTensorBoard(folder, name="tensorboard", version="", purge_step=first_step or None))
     return loggers
 
 

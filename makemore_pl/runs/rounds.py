@@ -95,6 +95,7 @@ class RunLength:
         save_every: optimiser steps between two checkpoints besides.
         accumulate: batches of an optimiser step.
         limit: batches (int) or share (float) of each pass that are trained on.
+        least_epochs: passes before whose end nothing may stop the run early.
     """
 
     steps: int | None
@@ -103,6 +104,7 @@ class RunLength:
     save_every: int | None = None
     accumulate: int = 1
     limit: int | float = 1.0
+    least_epochs: int = 0
 
     @classmethod
     def of(cls, trainer: Mapping[str, Any], save_every: int | None = None) -> "RunLength":
@@ -144,7 +146,7 @@ class RunLength:
             counted_in_steps = epochs is None and passes in (None, 1)
             interval = STEPS_BETWEEN_EVALUATIONS * accumulate if counted_in_steps else float(passes or 1)
         limit = trainer["overfit_batches"] or (1.0 if limit is None else limit)
-        return cls(steps, epochs, interval, save_every, accumulate, limit)
+        return cls(steps, epochs, interval, save_every, accumulate, limit, trainer["min_epochs"] or 0)
 
     def batches_of_pass(self, n: int) -> int:
         """Batches of a pass of n that are trained on."""
@@ -190,6 +192,7 @@ class RunInRounds(Callback):
         self.data.shuffle = not self.overfit
         n = self.length.batches_of_pass(len(self.data.training_pass()))
         self.rounds = self.length.rounds(n)
+        self.least_position = self.length.least_epochs * n
         self.data.batches_per_pass = n
         self.data.epoch_end = self.rounds.end_after
         self.data.epoch_length = self.rounds.length_after
@@ -218,7 +221,11 @@ class RunInRounds(Callback):
         self.first_round = checkpoint["epoch"] + 1
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.fit_loop.max_epochs = self.first_round + sum(1 for _ in self.rounds.after(self.data.position))
+        ends = [self.data.position, *self.rounds.after(self.data.position)]
+        trainer.fit_loop.max_epochs = self.first_round + len(ends) - 1
+        # Those that begin before; as many rounds as there are, where the run is shorter.
+        begun_before = sum(begin < self.least_position for begin in ends[:-1])
+        trainer.fit_loop.min_epochs = self.first_round + begun_before if begun_before else 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning has such a scheduler take its step after the checkpoint of a round has been written.

@@ -1,6 +1,7 @@
 """How a character is drawn from logits, and names character by character: what every exported file must do.
 
-Notation: n names, V vocabulary size, T block size, p prefix length. Every probability is computed in
+Notation: n names, V vocabulary size, T block size, P positions of a context (T, or T + 1 where a label comes
+first: its number l is the id V + l), p prefix length. Every probability is computed in
 float64, so that a draw depends on the logits alone and not on the order of a float32 sum.
 """
 
@@ -12,11 +13,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from makemore_pl.runtime.options import check_limits, option
+from makemore_pl.options import check_limits, option
 from makemore_pl.vocabulary import BOUNDARY
 
 NextLogits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
-"""context int64 (n, T) -> logits (n, V), float32 or float64."""
+"""context int64 (n, P) -> logits (n, V), float32 or float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +128,17 @@ def sample_stepwise(
     uniforms: NDArray[np.float32],
     prefix: NDArray[np.int64],
     decoding: Decoding,
+    label_ids: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Names drawn one character at a time, all names together, from any model of the next character.
 
     Args:
-        next_logits: context int64 (n, T) -> logits (n, V).
+        next_logits: context int64 (n, P) -> logits (n, V).
         block_size: T.
         uniforms: float32 (n, steps) in [0, 1), the only randomness: one draw per character.
         prefix: int64 (p,), ids at the start of every name.
         decoding: how each character is drawn.
+        label_ids: int64 (n,), of each name; None where there are no labels.
 
     Returns:
         tokens int64 (n, length), 0 after the end, as long as the longest name; and log_prob
@@ -143,15 +146,17 @@ def sample_stepwise(
     """
     n, steps = uniforms.shape
     p = len(prefix)
+    labels = np.empty((n, 0), dtype=np.int64) if label_ids is None else label_ids[:, None]  # (n, P - T)
     row = np.full((n, block_size + p + steps), BOUNDARY, dtype=np.int64)
     row[:, block_size : block_size + p] = prefix
-    log_prob = np.full(n, _prefix_log_prob(next_logits, block_size, prefix))
+    log_prob = _prefix_log_prob(next_logits, block_size, prefix, labels)
     active = np.arange(n)  # names still growing, a of them
     for step in range(steps):
         if len(active) == 0:
             break
         at = block_size + p + step  # the column to be drawn
-        logits = next_logits(row[active, at - block_size : at])  # (a, T) -> (a, V)
+        context = np.concatenate([labels[active], row[active, at - block_size : at]], axis=1)  # (a, P)
+        logits = next_logits(context)  # (a, P) -> (a, V)
         drawn = draw(logits, uniforms[active, step], decoding, p + step)  # (a, V) -> (a,)
         row[active, at] = drawn
         log_prob[active] += log_softmax(logits)[np.arange(len(active)), drawn]
@@ -161,10 +166,16 @@ def sample_stepwise(
     return tokens[:, :longest], log_prob.astype(np.float32)
 
 
-def _prefix_log_prob(next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64]) -> float:
-    if len(prefix) == 0:
-        return 0.0
+def _prefix_log_prob(
+    next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """log p of the prefix in nats, float64 (n,), of names with these labels (n, P - T)."""
     padded = np.concatenate([np.full(block_size, BOUNDARY), prefix])
-    contexts = sliding_window_view(padded[:-1], block_size)  # (p, T)
-    log_probs = log_softmax(next_logits(contexts.copy()))  # (p, V)
-    return float(log_probs[np.arange(len(prefix)), prefix].sum())
+    contexts = sliding_window_view(padded, block_size)[: len(prefix)]  # (p, T)
+    different, label_of = np.unique(labels, axis=0, return_inverse=True)
+    log_prob = np.zeros(len(different))
+    for i, label in enumerate(different if len(prefix) else ()):
+        before = np.broadcast_to(label, (len(prefix), len(label)))
+        log_probs = log_softmax(next_logits(np.concatenate([before, contexts], axis=1)))  # (p, V)
+        log_prob[i] = log_probs[np.arange(len(prefix)), prefix].sum()
+    return log_prob[label_of.reshape(-1)]

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 from makemore_pl.runtime.metadata import ModelInfo
-from makemore_pl.runtime.session import OnnxFile, Signature
+from makemore_pl.session import OnnxFile, Signature
 
+MOST = np.iinfo(np.int64).max
+"""Largest int64."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -28,6 +30,8 @@ SAMPLER_INPUTS: Signature = {
     "top_p": ("tensor(float)", []),
     "min_length": ("tensor(int64)", []),
 }
+"""And `LABEL`, where names have labels."""
+LABEL: Signature = {"label": ("tensor(int64)", [None])}
 SAMPLER_OUTPUTS: Signature = {
     "tokens": ("tensor(int64)", [None, None]),
     "codepoints": ("tensor(int32)", [None, None]),
@@ -43,8 +47,9 @@ class NextCharacterModel:
 
     def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
         self._vocab_size = len(info.vocabulary)
+        context: Signature = {"context": ("tensor(int64)", [None, info.block_size])}
         file.expect_signature(
-            {"context": ("tensor(int64)", [None, info.block_size])},
+            context | LABEL if info.labels else context,
             {"logits": ("tensor(float)", [None, self._vocab_size])},
         )
         self.info = info
@@ -53,24 +58,36 @@ class NextCharacterModel:
         self.entries_per_name = self._vocab_size + info.block_size  # of NumPy's matrices, for each name
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
-        """context int64 (n, T) -> logits float32 (n, V)."""
-        [logits] = self._file.compute(["logits"], {"context": context})
+        """context int64 (n, P) -> logits float32 (n, V). P is T, or T + 1 with a label's id in column 0."""
+        inputs = {"context": context}
+        if self.info.labels:
+            inputs = {"label": context[:, 0] - self._vocab_size, "context": context[:, 1:]}
+        [logits] = self._file.compute(["logits"], inputs)
         if logits.shape != (len(context), self._vocab_size):
             raise ModelFileError(f"{self._file.path}: damaged (its logits have the shape {logits.shape})")
         return logits
 
-    def generate(self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
+    def generate(
+        self,
+        uniforms: NDArray[np.float32],
+        prefix: NDArray[np.int64],
+        decoding: Decoding,
+        label_ids: NDArray[np.int64] | None = None,
+    ) -> Names:
         """Draw n names.
 
         Args:
             uniforms: float32 (n, steps) in [0, 1), one draw per character.
             prefix: int64 (p,), ids at the start of every name.
             decoding: how each character is drawn.
+            label_ids: int64 (n,), the label of each name, V + its number; None where there are no labels.
 
         Returns:
             Code points int32 (n, length), 0 after the end, and log_prob float32 (n,).
         """
-        tokens, log_prob = sample_stepwise(self.next_logits, self.info.block_size, uniforms, prefix, decoding)
+        tokens, log_prob = sample_stepwise(
+            self.next_logits, self.info.block_size, uniforms, prefix, decoding, label_ids
+        )
         return _expect_names((self._codepoints[tokens], log_prob), len(uniforms), self._file.path)
 
 
@@ -80,46 +97,65 @@ class GraphSampler:
     entries_per_name = 1
 
     def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
-        file.expect_signature(SAMPLER_INPUTS, SAMPLER_OUTPUTS)
+        file.expect_signature(SAMPLER_INPUTS | LABEL if info.labels else SAMPLER_INPUTS, SAMPLER_OUTPUTS)
         self.info = info
         self._file = file
 
-    def generate(self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding) -> Names:
+    def generate(
+        self,
+        uniforms: NDArray[np.float32],
+        prefix: NDArray[np.int64],
+        decoding: Decoding,
+        label_ids: NDArray[np.int64] | None = None,
+    ) -> Names:
         """Draw n names; see `NextCharacterModel.generate`."""
 
-        def run(part: NDArray[np.float32]) -> Names:
-            codepoints, log_prob = self._run(["codepoints", "log_prob"], part, prefix, decoding)
-            return _expect_names((codepoints, log_prob), len(part), self._file.path)
+        def run(part: slice) -> Names:
+            labels = None if label_ids is None else label_ids[part]
+            names = self._run(["codepoints", "log_prob"], uniforms[part], prefix, decoding, labels)
+            return _expect_names((names[0], names[1]), len(uniforms[part]), self._file.path)
 
         n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
         if n_parts <= 1:
-            return run(uniforms)
+            return run(slice(None))
+        bounds = [len(uniforms) * part // n_parts for part in range(n_parts + 1)]
         # ONNX Runtime releases Python's lock while it runs. The pool lives for this call alone: none of its
         # threads can be missing after a fork.
         with ThreadPoolExecutor(n_parts) as pool:
-            return _join(list(pool.map(run, np.array_split(uniforms, n_parts))))
+            return _join(list(pool.map(run, map(slice, bounds, bounds[1:]))))
 
     def generate_all(
-        self, uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+        self,
+        uniforms: NDArray[np.float32],
+        prefix: NDArray[np.int64],
+        decoding: Decoding,
+        label_ids: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         """Draw names in one call, with all outputs: ids int64 (n, length), code points, log_prob."""
-        tokens, codepoints, log_prob = self._run(list(SAMPLER_OUTPUTS), uniforms, prefix, decoding)
+        tokens, codepoints, log_prob = self._run(list(SAMPLER_OUTPUTS), uniforms, prefix, decoding, label_ids)
         _expect_names((codepoints, log_prob), len(uniforms), self._file.path)
         if tokens.shape != codepoints.shape:
             raise ModelFileError(f"{self._file.path}: damaged (it gives other than {len(uniforms):,} names)")
         return tokens, codepoints, log_prob
 
     def _run(
-        self, outputs: list[str], uniforms: NDArray[np.float32], prefix: NDArray[np.int64], decoding: Decoding
+        self,
+        outputs: list[str],
+        uniforms: NDArray[np.float32],
+        prefix: NDArray[np.int64],
+        decoding: Decoding,
+        label_ids: NDArray[np.int64] | None,
     ) -> list[NDArray[Any]]:
         inputs: dict[str, NDArray[Any]] = {
             "uniforms": uniforms,
             "prefix": prefix,
             "temperature": np.array(decoding.temperature, dtype=np.float32),
-            "top_k": np.array(min(decoding.top_k, np.iinfo(np.int64).max), dtype=np.int64),
+            "top_k": np.array(min(decoding.top_k, MOST), dtype=np.int64),
             "top_p": np.array(decoding.top_p, dtype=np.float32),
             "min_length": np.array(decoding.min_length, dtype=np.int64),
         }
+        if label_ids is not None:
+            inputs["label"] = label_ids - len(self.info.vocabulary)
         return self._file.compute(outputs, inputs)
 
 

@@ -36,6 +36,7 @@ class Conditionals:
 
     def of(self, wish: Wish) -> Conditional:
         """The distribution given a wish; errors as `conditional`."""
+        wish = wish.spelled(self._engine.info.text_rules)
         with self._lock:
             found = self._kept.pop(wish, None)
             if found is not None:
@@ -80,16 +81,21 @@ def conditional(model: NextCharacterModel, wish: Wish) -> Conditional:
         RequestError: no name fulfils the wish.
         NotExactError: it cannot be computed; the message says why.
     """
+    info = model.info
+    if info.labels and wish.label is None:
+        raise NotExactError("names of all labels together have no exact probabilities; choose a label")
+    label = np.array([] if wish.label is None else [info.label_id(wish.label)], dtype=np.int64)  # (P - T,)
 
     def log_probs(contexts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        labels = np.broadcast_to(label, (len(contexts), len(label)))
+        contexts = np.concatenate([labels, contexts], axis=1)  # (m, T) -> (m, P)
         parts = np.split(contexts, range(CONTEXTS_PER_CALL, len(contexts), CONTEXTS_PER_CALL))
-        logits = np.concatenate([model.next_logits(part) for part in parts])  # (m, T) -> (m, V)
+        logits = np.concatenate([model.next_logits(part) for part in parts])  # (m, P) -> (m, V)
         plain = log_softmax(logits)
         if np.isnan(plain).any():
             raise ModelFileError("the model file is damaged (its logits are NaN or infinite)")
         return (log_softmax(bend(logits.astype(np.float64), wish)) if wish.bends else plain), plain
 
-    info = model.info
     steps = wish.steps(info.longest_name)
     result = Conditional(
         log_probs, info.block_size, wish.automaton(info.vocabulary), wish.min_length, max_length=steps

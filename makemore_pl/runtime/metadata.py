@@ -6,10 +6,13 @@ The training half writes what the runtime half reads: the two share this and the
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
-from makemore_pl.errors import ModelFileError
+from makemore_pl.errors import ModelFileError, RequestError
+from makemore_pl.text import CASE, NORMALIZE, Case, Normalize, TextRules
 from makemore_pl.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -25,6 +28,10 @@ INFO_FILE = "model.json"
 """The metadata of `sampler.onnx` once more: onnxruntime-web cannot read them from there."""
 RUNS_DIR = Path("checkpoints")
 
+OPTIONAL: dict[str, Any] = {"labels": [], "label_shares": [], "normalize": "none", "case": "keep"}
+"""Metadata that older files lack, and what that means."""
+MOST_LABELS_SHOWN = 20
+"""In an error."""
 PREFIX = "makemore."
 """Our keys in the file's metadata_props begin with it, apart from other tools'."""
 
@@ -49,15 +56,46 @@ class ModelInfo:
         default_factory=dict
     )  # summary of the proof that it is the trained model
     format_version: int = FORMAT_VERSION  # of this layout
+    labels: list[str] = field(default_factory=list)  # by number; none where names have no labels
+    label_shares: list[float] = field(default_factory=list)  # of each label among the training names
+    normalize: Normalize = "none"  # how names were normalised before training
+    case: Case = "keep"  # and what became of capitals
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The characters and their ids."""
         return Vocabulary(self.characters)
 
+    @property
+    def text_rules(self) -> TextRules:
+        """How a text is brought into the spelling of the training names."""
+        return TextRules(self.normalize, self.case)
+
+    def label_id(self, label: str) -> int:
+        """The id of a label, V + its number.
+
+        Raises:
+            RequestError: the model has no such label, or none at all.
+        """
+        if label in self.labels:
+            return len(self.vocabulary) + self.labels.index(label)
+        if not self.labels:
+            raise RequestError(f"label: the model's names have no labels, so not {label!r:.60} either")
+        from difflib import get_close_matches  # for errors alone
+
+        folded = {known.casefold(): known for known in self.labels}
+        meant = [f"; did you mean {folded[m]!r}?" for m in get_close_matches(label.casefold(), folded, 1)]
+        shown = ", ".join(self.labels[:MOST_LABELS_SHOWN])
+        more = f" and {len(self.labels) - MOST_LABELS_SHOWN} more" * (len(self.labels) > MOST_LABELS_SHOWN)
+        raise RequestError(f"label: {label!r:.60} is none of {shown}{more}{''.join(meant)}")
+
     def to_metadata(self) -> dict[str, str]:
-        """What to store in a file's `metadata_props`."""
-        return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+        """What to store in a file's `metadata_props`: what is optional, where it is not as if left out."""
+        return {
+            PREFIX + key: json.dumps(value)
+            for key, value in asdict(self).items()
+            if key not in OPTIONAL or value != OPTIONAL[key]
+        }
 
     def to_json(self) -> str:
         """What `model.json` holds; null for NaN and infinite, which other languages do not read."""
@@ -79,18 +117,34 @@ class ModelInfo:
         if version is None:
             raise ModelFileError(f"{source}: not exported by makemore (no format version in its metadata)")
         if version != str(FORMAT_VERSION):
-            raise ModelFileError(f"{source}: format version {version}; this program reads {FORMAT_VERSION}")
+            raise ModelFileError(
+                f"{source}: format version {version}; this program reads {FORMAT_VERSION}; export it again"
+            )
+        missing = [f.name for f in fields(cls) if f.name not in OPTIONAL and PREFIX + f.name not in metadata]
+        if missing:
+            raise ModelFileError(
+                f"{source}: no {missing[0]} in its metadata: damaged, or of an earlier version; "
+                "export it again"
+            )
         try:
-            values = {f.name: json.loads(metadata[PREFIX + f.name]) for f in fields(cls)}
-        except (KeyError, ValueError, RecursionError) as error:
+            values = {
+                f.name: json.loads(metadata[PREFIX + f.name])
+                for f in fields(cls)
+                if PREFIX + f.name in metadata
+            }
+        except (ValueError, RecursionError) as error:
             raise ModelFileError(
                 f"{source}: damaged metadata ({type(error).__name__}: {str(error)[:80]})"
             ) from error
-        for f in fields(cls):
-            is_sound = _BY_NAME.get(f.name) or _BY_TYPE[f.type]
-            if not is_sound(values[f.name]):
-                raise ModelFileError(f"{source}: damaged metadata ({f.name}: {values[f.name]!r:.80})")
-        return cls(**values)
+        types = {f.name: f.type for f in fields(cls)}
+        for name, value in values.items():
+            is_sound = _BY_NAME.get(name) or _BY_TYPE[types[name]]
+            if not is_sound(value):
+                raise ModelFileError(f"{source}: damaged metadata ({name}: {value!r:.80})")
+        info = cls(**values)
+        if len(info.labels) != len(info.label_shares):
+            raise ModelFileError(f"{source}: damaged metadata (label_shares: {info.label_shares!r:.80})")
+        return info
 
 
 def is_count(value: object) -> TypeGuard[int]:
@@ -110,6 +164,22 @@ def is_vocabulary(value: object) -> TypeGuard[str]:
     return bool(value) and list(value) == sorted(set(value)) and not {"\0", "\n", "\r"} & set(value)
 
 
+def is_labels(value: object) -> TypeGuard[list[str]]:
+    """Tell whether a value is a list of different labels, perhaps none."""
+    return (
+        isinstance(value, list)
+        and all(_is_text(label) and label for label in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def is_shares(value: object) -> TypeGuard[list[float]]:
+    """Tell whether a value is a list of shares that make up a whole; or none."""
+    if not isinstance(value, list) or not all(isinstance(x, float) and x >= 0 for x in value):
+        return False
+    return not value or (isfinite(sum(value)) and abs(sum(value) - 1) < 1e-6)
+
+
 def _is_proof(value: object) -> bool:
     """Tell whether a value is a verification's summary, or empty: not verified yet."""
     if not isinstance(value, dict) or not value:
@@ -122,6 +192,10 @@ _BY_TYPE: dict[Any, Callable[[object], bool]] = {int: is_count, str: _is_text}
 _BY_NAME: dict[str, Callable[[object], bool]] = {
     "characters": is_vocabulary,
     "form": lambda value: value in FORMS,
+    "labels": is_labels,
+    "label_shares": is_shares,
+    "normalize": lambda value: value in NORMALIZE,
+    "case": lambda value: value in CASE,
     "longest_name": lambda value: is_count(value) and value <= MAX_LENGTH,
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
     "verification": _is_proof,

@@ -2,18 +2,25 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from makemore_pl.errors import RequestError
+from makemore_pl.memory import require_memory
+from makemore_pl.options import REQUIRED, option
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.metadata import MAX_LENGTH
-from makemore_pl.runtime.options import REQUIRED, option
+from makemore_pl.runtime.metadata import MAX_LENGTH, ModelInfo
+from makemore_pl.text import TextRules
 from makemore_pl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from makemore_pl.wishes.automata import Automaton
 
+MANY_NAMES = 100_000
+"""Fewer names fit everywhere."""
+BYTES_PER_NAME = 128
+"""A name in a list, with the list's own share."""
+Self = TypeVar("Self", bound="Wish")
 MAX_KEY_BYTES = 64
 """Longest key of BLAKE2b."""
 
@@ -26,6 +33,9 @@ class Wish(Decoding):
         RequestError: a value out of its range, or values that exclude each other.
     """
 
+    label: str | None = option(
+        None, "only names of this label; if left out, each name's is drawn by the labels' shares in training"
+    )
     prefix: str = option("", "how every name starts")
     suffix: str = option("", "how every name ends")
     contains: Sequence[str] = option((), "a text in every name", metavar="TEXT")
@@ -64,6 +74,20 @@ class Wish(Decoding):
                 re.compile(self.match)
         except (re.error, OverflowError, RecursionError) as error:
             raise RequestError(f"match: {self.match!r:.60} is no regular expression ({error})") from error
+
+    def spelled(self: Self, rules: TextRules) -> Self:
+        """The same request, its texts in the spelling of the training names."""
+        if rules == TextRules("none", "keep"):
+            return self
+        changes: dict[str, Any] = {
+            "prefix": rules.prefix(self.prefix),
+            "suffix": rules.part(self.suffix),
+            "contains": tuple(map(rules.part, self.contains)),
+            "without": rules.part(self.without),
+            "banned": None if self.banned is None else frozenset(map(rules.part, self.banned)),
+            "novel": None if self.novel is None else frozenset(map(rules.name, self.novel)),
+        }
+        return replace(self, **changes)
 
     def wish(self) -> "Wish":
         """The options of a wish alone, without what a request adds to them."""
@@ -131,6 +155,35 @@ class Request(Wish):
     _: KW_ONLY
     seed: int | None = option(None, "same seed, same names; a new one if left out", at_least=0)
     unique: bool = option(False, "no name twice")
+
+    def require_memory(self) -> None:
+        """Refuse more names than memory holds.
+
+        Raises:
+            MemoryLimitError: with the arithmetic.
+        """
+        if self.n > MANY_NAMES:
+            require_memory(self.n * BYTES_PER_NAME, f"{self.n:,} names of about {BYTES_PER_NAME} bytes")
+
+    def expect_so_many_different(self, info: ModelInfo) -> None:
+        """Refuse more different names than there are texts of their length, or than memory holds.
+
+        Args:
+            info: of the model, for its characters and the longest name.
+
+        Raises:
+            RequestError, MemoryLimitError: with the number.
+        """
+        longest, begun = self.steps(info.longest_name), len(self.prefix)
+        texts = 0
+        for length in range(max(self.min_length, begun), longest + 1):
+            texts += len(info.characters) ** (length - begun)
+            if texts >= self.n:
+                return self.require_memory()
+        raise RequestError(
+            f"there are only {texts:,} texts of {self.min_length:,} to {longest:,} characters "
+            f"for {self.n:,} different names"
+        )
 
 
 @dataclass(frozen=True)

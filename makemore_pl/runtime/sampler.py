@@ -13,21 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
-from makemore_pl.memory import require_memory
+from makemore_pl.options import takes
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
-from makemore_pl.runtime.options import takes
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 
 if TYPE_CHECKING:
     from makemore_pl.runtime.exact import Conditionals
-
-MANY_NAMES = 100_000
-"""Fewer names fit everywhere."""
-BYTES_PER_NAME = 128
-"""A name in a list, with the list's own share."""
 
 
 class Sampler:
@@ -84,15 +78,17 @@ class Sampler:
     def sample(self, request: Request) -> list[str]:
         """Draw `n` names. Same options and seed, same names. The options are explained in `Request`.
 
+        Texts are first brought into the spelling of the training names: `info.text_rules`.
+
         Raises:
-            RequestError: an option out of its range, or a wish that no name fulfils.
+            RequestError: an option out of its range, a label that the model does not have, or a wish that no
+                name fulfils.
             VocabularyError: a text to be contained has a character that the model does not know.
             TooFewNamesError: `unique`, or a wish for which names are rejected, let too few through; it holds
                 those found.
             MemoryLimitError: so many names are too many for a list; see `stream`.
         """
-        if request.n > MANY_NAMES:
-            require_memory(request.n * BYTES_PER_NAME, f"{request.n:,} names of about {BYTES_PER_NAME} bytes")
+        request.require_memory()
         names = [name for batch in self._start(request) for name in batch.names]
         if len(names) < request.n:
             raise TooFewNamesError(request.n, len(names), names)
@@ -152,7 +148,7 @@ class Sampler:
         """
         from makemore_pl.wishes.id_uniforms import IdUniforms, uniforms_of_attempt
 
-        wish, ids = request.wish(), list(request.ids)
+        wish, ids = request.wish().spelled(self.info.text_rules), list(request.ids)
         names: list[str] = []
         try:
             conditional = self._conditionals.of(wish)
@@ -175,11 +171,15 @@ class Sampler:
 
     def way(self, wish: Wish) -> Way:
         """How names of a kind are drawn, none of them rejected; errors as `probability`."""
+        wish = wish.spelled(self.info.text_rules)
         if wish.is_plain:
             return ways.plain(self._engine, wish)
-        return ways.exact(self._conditionals.of(wish), self._codepoints)
+        return ways.exact(self._conditionals.of(wish), self._codepoints, wish.label)
 
     def _start(self, request: Request) -> Iterator[Batch]:
+        request = request.spelled(self.info.text_rules)
+        if request.unique:
+            request.expect_so_many_different(self.info)
         way = self._way_or_rejecting(request)
         return (way.without_repeats() if request.unique else way).batches(request.n, request.seed)
 

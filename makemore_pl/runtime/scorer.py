@@ -1,5 +1,7 @@
 """`Scorer`: how likely the model finds given names."""
 
+import copy
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.request import expect_several
+from makemore_pl.text import TextRules
 
+PLAIN = TextRules("none", "keep")
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
 CHARACTERS_PER_BATCH = 1 << 20
@@ -28,11 +32,13 @@ CHARACTERS_PER_BATCH = 1 << 20
 
 @dataclass(frozen=True)
 class Score:
-    """How likely one name is."""
+    """How likely one name is, in the spelling of the training names."""
 
     name: str
     log_prob: float | None  # nats, of all characters and the end of the name; None if a character is unknown
     unknown: str = ""  # the characters that the model does not know
+    label: str | None = None  # the likeliest; None if it was asked for, or there are none
+    label_probability: float | None = None  # of the likeliest label, given the name
 
     @property
     def per_character(self) -> float | None:
@@ -54,6 +60,8 @@ class ScoreColumns(NamedTuple):
     log_prob: NDArray[np.float64]
     per_character: NDArray[np.float64]
     unknown: NDArray[np.object_]  # texts, empty for most; None in rows without a text
+    label: NDArray[np.object_]  # the likeliest; None where there is none to guess
+    label_probability: NDArray[np.float64]
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
@@ -62,36 +70,72 @@ class ScoreColumns(NamedTuple):
 
     def take(self, places: NDArray[np.int64]) -> "ScoreColumns":
         """The figures in other places; -1 is a row without a text."""
-        log_prob, per_character = (np.append(column, np.nan)[places] for column in self[:2])
-        return ScoreColumns(log_prob, per_character, np.append(self.unknown, [None])[places])
+        numbers = (self.log_prob, self.per_character, self.label_probability)
+        log_prob, per_character, probability = (np.append(column, np.nan)[places] for column in numbers)
+        unknown, label = (np.append(column, [None])[places] for column in (self.unknown, self.label))
+        return ScoreColumns(log_prob, per_character, unknown, label, probability)
 
 
 class Scorer:
     """Scores names with an exported model. Needs NumPy and ONNX Runtime alone.
 
+    Where names have labels, a name's likelihood is that among names of the label asked for. Without one it is
+    the sum over labels, each weighted by its share in training; by Bayes' theorem, so is the likeliest label.
+
     May be called from many threads, and pickled, like a `Sampler`.
 
     Args:
         model: a `model.onnx` or an export's folder; None takes the newest under checkpoints/.
+        label: of the names.
 
     Raises:
         ModelFileError: there is no such file, or it is not one of ours.
+        RequestError: the model has no such label.
     """
 
-    def __init__(self, model: Path | str | None = None) -> None:
+    def __init__(self, model: Path | str | None = None, *, label: str | None = None) -> None:
         path = find_model(model, MODEL_FILE)
         self._model = _open(path)
         self._path = path.absolute()
+        self._choose(label)
+
+    def _choose(self, label: str | None) -> None:
+        self._label = label
+        if label is not None:
+            self.info.label_id(label)  # refused at once
 
     @cached_property
     def _model(self) -> NextCharacterModel:
         return _open(self._path)
 
+    def of_label(self, label: str | None) -> "Scorer":
+        """The same open file, for names of another label, or of any; errors as `Scorer`."""
+        scorer = copy.copy(self)
+        scorer._model = self._model
+        scorer._choose(label)
+        return scorer
+
+    @property
+    def guesses_labels(self) -> bool:
+        """True where names have labels, and none was asked for."""
+        return bool(self.info.labels) and self._label is None
+
     @cached_property
-    def _transitions(self) -> Transitions:
-        vocab_size = len(self.info.vocabulary)
-        sizes = [vocab_size] * self.info.block_size
-        return Transitions(lambda c: log_softmax(self._model.next_logits(c)), sizes, vocab_size)
+    def _transitions(self) -> list[Transitions]:
+        """Of the label asked for, of each label, or of names without."""
+        info, vocab_size = self.info, len(self.info.vocabulary)
+        labels = [self._label] if self._label is not None else info.labels
+        sizes = [vocab_size] * info.block_size
+        before = [[info.label_id(label)] for label in labels] or [[]]
+
+        def transitions(label: list[int]) -> Transitions:
+            def log_probs(contexts: NDArray[np.int64]) -> NDArray[np.float64]:
+                labels = np.broadcast_to(np.array(label, dtype=np.int64), (len(contexts), len(label)))
+                return log_softmax(self._model.next_logits(np.concatenate([labels, contexts], axis=1)))
+
+            return Transitions(log_probs, sizes, vocab_size)
+
+        return list(map(transitions, before))
 
     @cached_property
     def _character_ids(self) -> CharacterIds:
@@ -103,7 +147,7 @@ class Scorer:
         return self._model.info
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path}  # a copy opens it at its first use, see `Sampler`
+        return {"_path": self._path, "_label": self._label}  # a copy opens it at its first use, see `Sampler`
 
     def log_probs(self, names: Any) -> NDArray[np.float64]:
         """Log-likelihoods of a column of names.
@@ -124,9 +168,10 @@ class Scorer:
     def columns(self, names: Any) -> ScoreColumns:
         """All figures of a column of names; arguments and errors as for `log_probs`."""
         expect_several("names", names)
-        parts = [ScoreColumns(np.zeros(0), np.zeros(0), np.zeros(0, dtype=object))]
+        nothing, no_texts = np.zeros(0), np.zeros(0, dtype=object)
+        parts = [ScoreColumns(nothing, nothing, no_texts, no_texts, nothing)]
         for texts, places in pieces(names):
-            part = self._score(texts)
+            part = self._score(spelled(texts, self.info.text_rules))
             parts.append(part if places is None else part.take(places))
         return ScoreColumns(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -138,7 +183,8 @@ class Scorer:
         """Score lazily, in memory that does not grow with the number of names."""
         batch: list[str] = []
         n_characters = 0
-        for name in names:
+        rules = self.info.text_rules
+        for name in names if rules == PLAIN else map(rules.name, names):
             batch.append(name)
             n_characters += len(name)
             if n_characters >= CHARACTERS_PER_BATCH or len(batch) == TEXTS_PER_PIECE:
@@ -148,20 +194,47 @@ class Scorer:
 
     def _scores(self, names: list[str]) -> Iterator[Score]:
         columns = self.columns(names)
-        for name, log_prob, unknown in zip(names, columns.log_prob.tolist(), columns.unknown, strict=True):
-            yield Score(name, None if unknown else log_prob, unknown)
+        log_probs = columns.log_prob.tolist()
+        if not self.guesses_labels:
+            for name, log_prob, unknown in zip(names, log_probs, columns.unknown, strict=True):
+                yield Score(name, None if unknown else log_prob, unknown)
+            return
+        guesses = zip(columns.label, columns.label_probability.tolist(), strict=True)
+        for name, log_prob, unknown, guess in zip(names, log_probs, columns.unknown, guesses, strict=True):
+            yield Score(name, None, unknown) if unknown else Score(name, log_prob, unknown, *guess)
 
     def _score(self, texts: TextColumn) -> ScoreColumns:
         ids, is_known, unknown = self._character_ids(texts)
-        log_prob = np.zeros(len(is_known))
-        for rows in texts.parts(self._transitions.windows_at_once):
+        log_probs = np.zeros((len(self._transitions), len(is_known)))  # (L, n), or (1, n)
+        for rows in texts.parts(self._transitions[0].windows_at_once):
             offsets = texts.offsets[rows.start : rows.stop + 1]
             windows = Windows(ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.info.block_size)
-            log_prob[rows] = windows.sums(self._transitions.of(windows))
+            for i, transitions in enumerate(self._transitions):
+                log_probs[i, rows] = windows.sums(transitions.of(windows))
+        label = np.full(len(is_known), None, dtype=object)
+        probability = np.full(len(is_known), np.nan)
+        log_prob = log_probs[0]
+        if self.guesses_labels:
+            with np.errstate(divide="ignore"):  # no training name has that label
+                log_probs += np.log(self.info.label_shares)[:, None]
+            log_prob = np.logaddexp.reduce(log_probs, axis=0)
+            likeliest = log_probs.argmax(axis=0)
+            label[is_known] = np.array(self.info.labels, dtype=object)[likeliest[is_known]]
+            probability[is_known] = np.exp(log_probs.max(axis=0) - log_prob)[is_known]
         if np.isnan(log_prob[is_known]).any():
             raise ModelFileError(f"{self._path}: damaged (its log-likelihoods are NaN)")
         log_prob[~is_known] = np.nan
-        return ScoreColumns(log_prob, log_prob / (texts.lengths + 1), unknown)
+        return ScoreColumns(log_prob, log_prob / (texts.lengths + 1), unknown, label, probability)
+
+
+def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
+    """The texts in the spelling of the training names."""
+    if rules == PLAIN or (rules.case == "keep" and texts.codepoints.dtype == np.uint8):
+        return texts  # ASCII, which no Unicode form changes
+    whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    bounds = texts.offsets.tolist()
+    names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
+    return next(pieces(names)).texts._replace(missing=texts.missing) if names else texts
 
 
 def _open(path: Path) -> NextCharacterModel:

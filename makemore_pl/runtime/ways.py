@@ -1,6 +1,6 @@
 """Ways to draw names: as the engine does, exactly for a wish, or by rejecting what does not fulfil it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,10 +22,19 @@ PATIENCE = 100_000
 
 
 class Batch(NamedTuple):
-    """Names, and their log-likelihoods in nats under the plain model, boundary included."""
+    """Names, their log-likelihoods in nats under the plain model, boundary included, and their labels if any.
+
+    The likelihood of a name that has a label is that among names of this label.
+    """
 
     names: list[str]
     log_probs: list[float]
+    labels: Sequence[str] = ()
+
+    def only(self, rows: list[int]) -> "Batch":
+        """Some of the names."""
+        labels = [self.labels[i] for i in rows] if self.labels else ()
+        return Batch([self.names[i] for i in rows], [self.log_probs[i] for i in rows], labels)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Way:
     steps: int  # uniforms for each name
     entries_per_name: int  # of the largest matrix
     generate: Callable[[NDArray[np.float32]], Names]  # uniforms (n, steps) -> n names
+    labels: Callable[[NDArray[np.float32]], Sequence[str]] = lambda uniforms: ()  # of the same names, if any
     accept: Callable[[str], bool] | None = None  # None: all are kept
 
     @property
@@ -45,7 +55,7 @@ class Way:
     def draw(self, uniforms: NDArray[np.float32]) -> Batch:
         """A name for each row of uniforms (n, steps), kept or not."""
         codepoints, log_probs = self.generate(uniforms)
-        return Batch(to_text(codepoints), log_probs.tolist())
+        return Batch(to_text(codepoints), log_probs.tolist(), self.labels(uniforms))
 
     def batches(self, n: int, seed: int | None) -> Iterator[Batch]:
         """Draw n names, or fewer if the last 100,000 have all been rejected."""
@@ -58,8 +68,7 @@ class Way:
             # A row a name: a seed's first names are the same, however many are asked for.
             batch = self.draw(generator.random((size, self.steps), dtype=np.float32))
             if self.accept is not None:
-                kept = [i for i, name in enumerate(batch.names) if self.accept(name)][:missing]
-                batch = Batch([batch.names[i] for i in kept], [batch.log_probs[i] for i in kept])
+                batch = batch.only([i for i, name in enumerate(batch.names) if self.accept(name)][:missing])
             missing -= len(batch.names)
             fruitless = 0 if batch.names else fruitless + size
             if batch.names:
@@ -92,24 +101,54 @@ class Way:
 
 def plain(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
     """As the engine does it, which knows how names begin, the lengths, temperature, top-k and top-p."""
-    prefix = engine.info.vocabulary.encode(wish.prefix)
-    steps = wish.steps(engine.info.longest_name) - len(prefix)
-    return Way(steps, engine.entries_per_name, partial(engine.generate, prefix=prefix, decoding=wish))
+    info = engine.info
+    prefix = info.vocabulary.encode(wish.prefix)
+    steps = wish.steps(info.longest_name) - len(prefix)
+    draw = partial(engine.generate, prefix=prefix, decoding=wish)
+    way = Way(steps, engine.entries_per_name, draw)
+    if not info.labels and wish.label is None:
+        return way
+    v = len(info.vocabulary)
+    if wish.label is not None:
+        label_id = info.label_id(wish.label)
+        labelled = lambda uniforms: draw(uniforms, label_ids=np.full(len(uniforms), label_id))  # noqa: E731
+        return replace(way, generate=labelled, labels=_always(wish.label))
+    # A label is one more position: it is drawn before the first character, in the same way.
+    cumulative = np.cumsum(info.label_shares)
+
+    def numbers(uniforms: NDArray[np.float32]) -> NDArray[np.int64]:
+        drawn: NDArray[np.int64] = (cumulative <= uniforms[:, :1] * cumulative[-1]).sum(axis=1)  # (n,)
+        return drawn
+
+    return replace(
+        way,
+        steps=steps + 1,
+        generate=lambda uniforms: draw(
+            np.ascontiguousarray(uniforms[:, 1:]), label_ids=v + numbers(uniforms)
+        ),
+        labels=lambda uniforms: [info.labels[number] for number in numbers(uniforms)],
+    )
 
 
-def exact(conditional: "Conditional", codepoints: NDArray[np.int32]) -> Way:
+def _always(label: str) -> Callable[[NDArray[np.float32]], list[str]]:
+    return lambda uniforms: [label] * len(uniforms)
+
+
+def exact(conditional: "Conditional", codepoints: NDArray[np.int32], label: str | None = None) -> Way:
     """From the distribution of names given a wish.
 
     Args:
         conditional: the distribution.
         codepoints: int32 (V,), of each id.
+        label: of all names, if they have labels.
     """
 
     def generate(uniforms: NDArray[np.float32]) -> Names:
         tokens, log_prob = conditional.draw(len(uniforms), lambda step, names: uniforms[names, step])
         return codepoints[tokens], log_prob.astype(np.float32)
 
-    return Way(conditional.max_length, len(codepoints), generate)
+    way = Way(conditional.max_length, len(codepoints), generate)
+    return way if label is None else replace(way, labels=_always(label))
 
 
 def rejecting(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:

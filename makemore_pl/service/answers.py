@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -28,15 +29,17 @@ Encode = Callable[[Any], str]
 
 def _sampled(row: Sequence[Any]) -> str:
     # As `json.dumps` writes it, in half the time.
-    return f'{{"name": {encode_basestring(row[0])}, "log_prob": {row[1]!r}}}'
+    name, log_prob, *label = row
+    end = f', "label": {encode_basestring(label[0])}}}' if label else "}"
+    return f'{{"name": {encode_basestring(name)}, "log_prob": {log_prob!r}{end}'
 
 
 def _for_id(row: Sequence[Any]) -> str:
     return f'{{"id": {encode_basestring(row[0])}, "name": {encode_basestring(row[1])}}}'
 
 
-def _scored(score: Score) -> str:
-    return json.dumps({column: getattr(score, column) for column in SCORE_COLUMNS}, ensure_ascii=False)
+def _scored(columns: Sequence[str], score: Score) -> str:
+    return json.dumps({column: getattr(score, column) for column in columns}, ensure_ascii=False)
 
 
 def _scored_text(score: Score) -> str:
@@ -47,7 +50,8 @@ def _scored_text(score: Score) -> str:
 ENCODERS: dict[str, tuple[Encode, Encode]] = {
     "names": (_sampled, lambda row: row[0]),
     "ids": (_for_id, "\t".join),
-    "scores": (_scored, _scored_text),
+    "scores": (partial(_scored, SCORE_COLUMNS), _scored_text),
+    "scores and labels": (partial(_scored, (*SCORE_COLUMNS, "label", "label_probability")), _scored_text),
 }
 """For each kind of rows: as JSON, and as text."""
 

@@ -15,7 +15,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from makemore_pl.errors import RequestError
 from makemore_pl.page.web_runtime import web_runtime
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
@@ -24,7 +23,7 @@ from makemore_pl.service.answers import NOT_STORED, StreamedNames, head, whole
 from makemore_pl.service.bodies import expect_short, names_in, read_body
 from makemore_pl.service.drawing import FEW, Drawn, Threads, Together
 from makemore_pl.service.problems import BUSY, add_handlers
-from makemore_pl.service.queries import MAX_QUERY_BYTES, read_pairs, split_format
+from makemore_pl.service.queries import MAX_QUERY_BYTES, read_names_and_label, read_pairs, split_format
 from makemore_pl.service.served_model import Watched
 
 WATCH_SECONDS = 1.0
@@ -82,25 +81,21 @@ class Service:
 
     async def score(self, http: HttpRequest) -> Response:
         """Log-likelihoods of given names."""
+        model = self._watched.now
         pairs, form = split_format(read_pairs(_query_of(http)), http.headers.get("accept", ""))
-        names = [value for name, value in pairs if name == "name"]
-        for name, _ in pairs:
-            if name != "name" or http.method == "POST":
-                raise RequestError(f"there is no option {name:.60} here")
+        names, label = read_names_and_label(pairs, takes_names=http.method != "POST")
         if http.method == "POST":
             names = names_in(await read_body(http), http.headers.get("content-type", ""))
-        elif not names:
-            raise RequestError("no name is given: /score?name=emma&name=olivia, or POST an array of them")
         expect_short(names)
+        scorer = model.scorer_of(label)
         if http.method == "HEAD":
             return head(form)
-        scorer = self._watched.now.scorer
         if sum(map(len, names)) + len(names) <= FEW_CHARACTERS:
             scores = scorer.score(names)
         else:
-            scores = await self._threads.run(lambda: scorer.score(names))
+            scores = await self._threads.run(partial(scorer.score, names))
         counters.scores.inc(len(scores))
-        return whole(scores, "scores", form)
+        return whole(scores, "scores and labels" if scorer.guesses_labels else "scores", form)
 
     async def health(self, http: HttpRequest) -> Response:
         """Which model is served."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -26,8 +26,8 @@ MOST_WAITING = 64
 MOST_SECONDS = 60.0
 """Of computing for one request."""
 
-Row: TypeAlias = tuple[str, float]
-"""A name and its log-likelihood."""
+Row: TypeAlias = tuple[Any, ...]
+"""A name, its log-likelihood, and its label if there are labels."""
 Kind: TypeAlias = tuple[Sampler, Wish]
 Result = TypeVar("Result")
 
@@ -177,5 +177,5 @@ def expect_exact(sampler: Sampler, wish: Wish) -> None:
 
 
 def rows_of(batch: Batch) -> list[Row]:
-    """Names with their log-likelihoods."""
-    return list(zip(batch.names, batch.log_probs, strict=True))
+    """The names of a batch, each with what belongs to it."""
+    return list(zip(*filter(None, batch), strict=True))

@@ -4,7 +4,7 @@ from dataclasses import MISSING, Field
 from typing import Any
 
 from makemore_pl import __version__
-from makemore_pl.runtime.options import takes_several, value_type
+from makemore_pl.options import takes_several, value_type
 from makemore_pl.service.problems import MEDIA_TYPE
 from makemore_pl.service.queries import FORMAT_HELP, FORMATS, MODEL, MOST, OPTIONS
 
@@ -18,6 +18,7 @@ NAME = {
         "id": {"type": "string", "description": "with ids: the id that the name belongs to"},
         "name": {"type": "string"},
         "log_prob": {"type": "number", "description": "log-likelihood in nats; not with ids"},
+        "label": {"type": "string", "description": "if the training names have labels; not with ids"},
     },
     "required": ["name"],
 }
@@ -29,6 +30,8 @@ SCORE = {
         "per_character": NUMBER | {"description": "log_prob divided by the characters and the end"},
         "perplexity": NUMBER,
         "unknown": {"type": "string", "description": "the characters that the model does not know"},
+        "label": {"type": ["string", "null"], "description": "the likeliest, where there are several"},
+        "label_probability": NUMBER,
     },
     "required": ["name", "log_prob", "per_character", "perplexity", "unknown"],
 }
@@ -92,6 +95,7 @@ def document() -> dict[str, Any]:
     options = [_parameter(name, f.metadata["help"], schema_of(f)) for name, f in OPTIONS.items()]
     options.append(_parameter(MODEL, "refuse if not the model of this hash is served", {"type": "string"}))
     names = _parameter("name", "a name; may be given several times", TEXTS) | {"required": True}
+    label = _parameter("label", "of the names; if left out, the likeliest is told", {"type": "string"})
     bodies = {"application/json": {"schema": TEXTS}, "text/plain": {"schema": {"type": "string"}}}
     json_only = {"application/json": {"schema": {"type": "object"}}}
     return {
@@ -114,13 +118,13 @@ def document() -> dict[str, Any]:
                 "get": {
                     "summary": "Log-likelihoods of names in the query.",
                     "operationId": "score",
-                    "parameters": [names, form],
+                    "parameters": [names, label, form],
                     "responses": _answers(_rows(SCORE), 400, 414, 500, 503),
                 },
                 "post": {
                     "summary": "Log-likelihoods of many names: an array of texts, or a name a line.",
                     "operationId": "score_many",
-                    "parameters": [form],
+                    "parameters": [label, form],
                     "requestBody": {"required": True, "content": bodies},
                     "responses": _answers(_rows(SCORE), 400, 413, 414, 415, 500, 503),
                 },

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from makemore_pl.errors import RequestError
+from makemore_pl.options import read_value, takes_several
 from makemore_pl.parsing.help_texts import with_suggestion
-from makemore_pl.runtime.options import read_value, takes_several
 from makemore_pl.runtime.request import IdRequest, Request, request_from
 
 MOST = {"n": 1_000_000, "min_length": 1_000, "max_length": 1_000}
@@ -75,6 +75,33 @@ def read_request(pairs: Iterable[tuple[str, str]]) -> Request | IdRequest:
         if value is not None and value > most:
             raise RequestError(f"{name.replace('_', '-')} must be at most {most:,} here, not {value:,}")
     return request
+
+
+def read_names_and_label(
+    pairs: Iterable[tuple[str, str]], *, takes_names: bool
+) -> tuple[list[str], str | None]:
+    """What is to be scored, and of which label.
+
+    Args:
+        pairs: the query.
+        takes_names: False where names come in a body.
+
+    Raises:
+        RequestError: there are other options, several labels, or no names.
+    """
+    names, labels = [], []
+    for name, value in pairs:
+        if name == "name" and takes_names:
+            names.append(value)
+        elif name == "label":
+            labels.append(value)
+        else:
+            raise RequestError(f"there is no option {name:.60} here")
+    if takes_names and not names:
+        raise RequestError("no name is given: /score?name=emma&name=olivia, or POST an array of them")
+    if len(labels) > 1:
+        raise RequestError(f"label may be given once, not {len(labels):,} times")
+    return names, labels[0] if labels else None
 
 
 def _values(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:

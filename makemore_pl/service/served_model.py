@@ -1,6 +1,7 @@
 """The model that is served, opened once, and replaced when its file has been."""
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ from makemore_pl.service.drawing import expect_exact
 from makemore_pl.service.page_answers import PageAnswers
 from makemore_pl.service.queries import MODEL, read_pairs, read_request, split_format
 
+MOST_LABELS = 64
+"""Whose tables are kept."""
 Identity: TypeAlias = tuple[tuple[int, int, int], ...]
 """Of the model's files: number, size, and time of the last change. A file that is replaced has another."""
 
@@ -34,10 +37,12 @@ class ServedModel:
 
     def __init__(self, path: Path, runtime: WebRuntime) -> None:
         self.sampler = Sampler(path)
-        self.scorer = Scorer(path.with_name(MODEL_FILE) if path.name == SAMPLER_FILE else path)
+        scorer = Scorer(path.with_name(MODEL_FILE) if path.name == SAMPLER_FILE else path)
         self.info: ModelInfo = self.sampler.info
-        if self.scorer.info.export_id != self.info.export_id:
+        if scorer.info.export_id != self.info.export_id:
             raise ModelFileError(f"{path}: {MODEL_FILE} beside it is of another export")
+        self.scorer_of = lru_cache(MOST_LABELS)(scorer.of_label)
+        """Of names of a label; None for any."""
         self.page = PageAnswers(path, runtime)
 
     def read(self, query: bytes, accept: str) -> tuple[Request | IdRequest, str]:

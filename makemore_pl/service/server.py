@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from makemore_pl.errors import MissingPackageError, RequestError
+from makemore_pl.options import check_limits, option
 from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, find_model
-from makemore_pl.runtime.options import check_limits, option
 
 GRACE_SECONDS = 15
 """Answers that have begun may end until then, once the server is told to end."""
@@ -48,11 +48,11 @@ class ServerOptions:
         check_limits(self)
 
 
-def serve(model: Path | str | None, options: ServerOptions) -> None:
+def serve(model: Path, options: ServerOptions) -> None:
     """Answer requests until SIGINT or SIGTERM; what has begun by then ends within GRACE_SECONDS.
 
     Args:
-        model: an ONNX file or an export's folder; None for the newest under checkpoints/.
+        model: an ONNX file or an export's folder.
         options: where, and with how many processes.
 
     Raises:

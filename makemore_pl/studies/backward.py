@@ -200,8 +200,8 @@ class Comparison:
     Attributes:
         name: of the step or parameter.
         exact: every number equal, bit for bit.
-        close: every number within |a - b| <= 1e-8 + 1e-5 |b|, which are the defaults of `torch.allclose`.
-        largest: the largest |a - b|.
+        close: every number within `|a - b| <= 1e-8 + 1e-5 |b|`, the defaults of `torch.allclose`.
+        largest: the largest `|a - b|`.
     """
 
     name: str

@@ -9,8 +9,9 @@ import torch
 from torch import Generator
 
 from makemore_pl.data.batches import Windows, windows
-from makemore_pl.data.corpus import SPLITS, encode_names, translate
+from makemore_pl.data.corpus import SPLITS, encode_names
 from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.data.recoding import translate
 from makemore_pl.model.initialisation import TANH_GAIN
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.studies.backward import HandMadeMLP, loss_and_gradients

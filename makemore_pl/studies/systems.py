@@ -44,7 +44,7 @@ def study_s1(bench: Workbench) -> Iterator[Row | Table]:
         few.step_on(*bench.examples["five names"])
         yield figure(f"five names, loss at step {step}", expected, few.losses[-1], EXACT)
     sweep = sweep_learning_rate(recipes.S1.start(bench.examples))
-    best, rise = math.log10(sweep.suggestion), sweep.smoothed[-1] / sweep.smoothed.min()
+    best, rise = math.log10(sweep.middle), sweep.smoothed[-1] / sweep.smoothed.min()
     yield figure("sweep, log10 of the best learning rate", -1, best, 0.25, digits=2)
     yield Row("sweep, beyond it", "explodes", f"{rise:.1f} × the lowest loss", bool(rise > 1.5))
     nll = bench.train("S1", recipes.S1).evaluate(bench.examples["all"])

@@ -147,11 +147,25 @@ def test_sample_formats_agree(makemore: RunCommand, run_folder: Path) -> None:
     assert json.loads(makemore("sample", run_folder, "-n", 0, "--format", "json").out) == []
 
 
-def test_sample_finds_the_newest_export(
-    makemore: RunCommand, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_newest_export_is_found_and_named_once(
+    makemore: RunCommand, run_folder: Path, short_list: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run_folder.parents[1])
-    assert makemore("sample", "--seed", 1).out == makemore("sample", run_folder, "--seed", 1).out
+    newest = f"model: checkpoints/{run_folder.name}, the newest\n"
+    for args, given in (
+        (["sample", "--seed", 1], ["sample", run_folder, "--seed", 1]),
+        (["score", short_list], ["score", run_folder, short_list]),
+        (["info"], ["info", Path("checkpoints") / run_folder.name]),
+    ):
+        result, expected = makemore(*args), makemore(*given)
+        assert (result.code, result.out, result.err) == (0, expected.out, newest + expected.err)
+        assert "newest" not in expected.err
+        quiet = makemore(*args, "--quiet")
+        assert (quiet.code, quiet.out, quiet.err) == (0, expected.out, "")
+    last = f"checkpoints/{run_folder.name}/last.ckpt"
+    assert makemore("test", "last").err.count(f"checkpoint: {last}, of the newest run\n") == 1
+    assert "newest" not in makemore("test", last).err
+    assert makemore("test", "last", "--quiet").err == ""
 
 
 def test_sample_novel_and_shortfall(

@@ -13,7 +13,8 @@ from helpers import QUICK, RunCommand
 
 from makemore_pl.data.corpus import SPLITS
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.model.module import LitBatchNormMLP, default_weight_decay
+from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.model.schedule import default_weight_decay
 from makemore_pl.runs.checkpoint import read_checkpoint
 
 

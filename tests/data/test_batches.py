@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makemore_pl.data import batches as batches_module
-from makemore_pl.data.batches import Batch, BatchLoader, windows
+from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import BatchLoader, windows
 from makemore_pl.data.corpus import encode_names
 from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.vocabulary import Vocabulary

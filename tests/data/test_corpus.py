@@ -12,10 +12,11 @@ from makemore_pl.data import corpus_cache, distinct
 from makemore_pl.data.batches import windows
 from makemore_pl.data.corpus import SPLITS, Corpus, build_corpus, encode_names, name_places, take_names
 from makemore_pl.data.corpus_cache import open_corpus
-from makemore_pl.data.distinct import first_occurrences
-from makemore_pl.data.lists import NameList, find_list, read_names
+from makemore_pl.data.distinct import first_equals
+from makemore_pl.data.lists import NameList, find_list
+from makemore_pl.data.recoding import with_ids_of
 from makemore_pl.errors import DataError, VocabularyError
-from makemore_pl.vocabulary import Vocabulary
+from makemore_pl.reading.lines import read_names
 
 NAMES = st.lists(st.text("abñ美", min_size=1, max_size=20), min_size=1, max_size=40)
 TEXTS = st.text(max_size=8).map(lambda text: text.encode("utf-8", "ignore"))
@@ -51,15 +52,14 @@ def test_blocks_make_no_difference(names: list[str], size: int) -> None:
 
 
 @given(NAMES, st.booleans())
-def test_first_occurrences_are_those_of_a_dict(names: list[str], hashes_collide: bool) -> None:
+def test_first_equals_are_those_of_a_dict(names: list[str], hashes_collide: bool) -> None:
     _, stream = encode_names([names])
     starts, lengths = name_places(stream)
     with pytest.MonkeyPatch.context() as patch:
         if hashes_collide:
             patch.setattr(distinct, "_hash_rows", lambda words: np.zeros(len(words), dtype=np.uint64))
-        found = first_occurrences(stream, starts, lengths)
-    assert [names[i] for i in found] == list(dict.fromkeys(names))
-    assert all(names.index(names[i]) == i for i in found)
+        found = first_equals(stream, starts, lengths)
+    assert found.tolist() == [names.index(name) for name in names]
 
 
 @given(NAMES, st.integers(1, 5))
@@ -94,11 +94,11 @@ def test_eight_names_leave_one_to_each_split_and_fewer_are_refused() -> None:
 
 def test_another_vocabulary() -> None:
     corpus = build_corpus([["ab", "ba", "a", "b", "aa", "bb", "aab", "abb"]], dedupe=True, seed=42)
-    other = corpus.with_vocabulary(Vocabulary("abc" + "".join(map(chr, range(0x4E00, 0x4F00)))))
+    other = with_ids_of(corpus, "abc" + "".join(map(chr, range(0x4E00, 0x4F00))), None)
     assert other.streams["train"].dtype == np.int16
     assert other.names("train") == corpus.names("train")
     with pytest.raises(VocabularyError):
-        corpus.with_vocabulary(Vocabulary("a"))
+        with_ids_of(corpus, "a", None)
 
 
 @given(st.one_of(st.binary(max_size=300), LINES.map(b"\n".join)))
@@ -109,7 +109,7 @@ def test_any_list_survives_the_way_to_examples(content: bytes) -> None:
         corpus = build_corpus(blocks, dedupe=True, seed=42)
     except DataError:
         return
-    different = {name for block in blocks for name in block}
+    different = {name for block in blocks for name in block.names}
     assert sorted(name for split in SPLITS for name in corpus.names(split)) == sorted(different)
     for split in SPLITS:
         stream = torch.from_numpy(corpus.streams[split])
@@ -172,7 +172,7 @@ def test_another_split_seed_or_list_is_another_corpus(large_list: NameList) -> N
     ],
     ids=["cut short", "empty", "another value", "a bit flipped"],
 )
-@pytest.mark.parametrize("damaged", ["corpus.json", "train.npy"])
+@pytest.mark.parametrize("damaged", ["corpus.json", "train.streams.npy"])
 def test_a_damaged_cache_is_built_again(
     large_list: NameList, tmp_path: Path, damaged: str, damage: Callable[[bytes], bytes]
 ) -> None:

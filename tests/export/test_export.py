@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from helpers import RunCommand, assert_one_line_error
 from torch import nn
 
 from makemore_pl import Sampler
@@ -23,7 +24,7 @@ from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import contexts as contexts_module
-from makemore_pl.proof.proof import Report
+from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
 
@@ -153,6 +154,48 @@ def test_sampler_of_another_model_fails_verification(run_folder: Path, tmp_path:
     assert verify_file(run_folder / "sampler.onnx", run_folder / "best.ckpt").names
     with pytest.raises(VerificationError, match=r"sampler\.onnx is not the trained model"):
         verify_file(run_folder / "sampler.onnx", other)
+
+
+def test_a_module_trained_on_a_loader_of_the_users_own(
+    makemore: RunCommand, run_folder: Path, tmp_path: Path
+) -> None:
+    content = torch.load(run_folder / "best.ckpt", weights_only=True)
+    characters = content.pop("NamesDataModule")["characters"]
+    del content["datamodule_hyper_parameters"], content["datamodule_hparams_name"]
+    plain = tmp_path / "plain.ckpt"
+    torch.save(content, plain)
+    shuffled = characters[::-1]
+    assert export_checkpoint(plain, tmp_path / "out", vocabulary=shuffled).report.exhaustive
+    sampler, own = Sampler(tmp_path / "out"), Sampler(run_folder)
+    assert sampler.sample(50, seed=1, max_length=9) == own.sample(50, seed=1, max_length=9)
+    assert verify_file(tmp_path / "out" / "sampler.onnx", plain, characters).names
+    assert "a list that is not recorded" in makemore("info", tmp_path / "out").out
+    commands = (["export", plain, "-o", tmp_path / "b"], ["verify", tmp_path / "out" / "model.onnx", plain])
+    for command in commands:
+        assert_one_line_error(makemore(*command).err, "is exported with --vocabulary")
+        assert makemore(*command, "--vocabulary", characters).code == 0
+    with pytest.raises(RequestError, match="2 different characters and the boundary; the model of"):
+        export_checkpoint(plain, vocabulary="aba")
+    with pytest.raises(RequestError, match="has one of its own"):
+        export_checkpoint(run_folder / "best.ckpt", tmp_path / "c", vocabulary=characters[1:])
+
+
+def test_a_network_that_was_compiled_inside_the_module(run_folder: Path, tmp_path: Path) -> None:
+    module = LitBatchNormMLP.load_from_checkpoint(run_folder / "best.ckpt")
+    module.net = torch.compile(module.net, backend="eager")  # type: ignore[assignment]
+    content = torch.load(run_folder / "best.ckpt", weights_only=True)
+    names = set(content["state_dict"])
+    content["state_dict"] = module.state_dict()
+    assert not names & set(content["state_dict"])
+    torch.save(content, tmp_path / "compiled.ckpt")
+    export = export_checkpoint(tmp_path / "compiled.ckpt", tmp_path / "out")
+    assert (export.folder / "model.onnx").read_bytes() == (run_folder / "model.onnx").read_bytes()
+    assert verify_file(run_folder / "sampler.onnx", tmp_path / "compiled.ckpt").names
+    again = LitBatchNormMLP.load_from_checkpoint(tmp_path / "compiled.ckpt")
+    module.load_state_dict(again.state_dict())  # plain names into the compiled one
+    assert set(again.state_dict()) == names
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        module.load_state_dict({**again.state_dict(), "net.other": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("form", FORMS)

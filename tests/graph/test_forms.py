@@ -99,11 +99,11 @@ def test_the_numbers_of_a_folded_network() -> None:
         expected = folded(torch.from_numpy(CONTEXTS)).numpy()
     np.testing.assert_allclose(weights.logits(CONTEXTS), expected, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(weights.table, weights.logits(CONTEXTS).astype(np.float32))
-    np.testing.assert_array_equal(CONTEXTS @ weights.row_factors, np.arange(11**3))
+    np.testing.assert_array_equal(weights.space.numbers(CONTEXTS), np.arange(11**3))
     tables, bias = weights.position_tables()
     first, first_bias = weights.hidden[0]
     np.testing.assert_allclose(
-        sum(tables[t, CONTEXTS[:, t]] for t in range(3)) + bias,
+        sum(tables[t][CONTEXTS[:, t]] for t in range(3)) + bias,
         weights.embedding[CONTEXTS].reshape(-1, 30) @ first.T + first_bias,
         rtol=0,
         atol=1e-12,

@@ -119,11 +119,11 @@ def noisy_sweep(bottom: float) -> Sweep:
 @pytest.mark.parametrize("bottom", [-2.5, -2.2, -1.9])
 def test_the_middle_of_the_valley_is_found_in_noise(bottom: float) -> None:
     sweep = noisy_sweep(bottom)
-    assert math.log10(sweep.suggestion) == pytest.approx(bottom, abs=0.1)
+    assert math.log10(sweep.middle) == pytest.approx(bottom, abs=0.1)
     assert sweep.is_bracketed
     with style():
         [axes] = sweep_curve(sweep).axes
-    assert axes.texts[0].get_text() == f"{sweep.suggestion:.2g}"
+    assert axes.texts[0].get_text() == f"{sweep.middle:.2g}"
 
 
 def test_a_valley_at_the_end_of_the_sweep_is_no_valley() -> None:

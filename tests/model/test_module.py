@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from helpers import trainer
 
-from makemore_pl.data.batches import Batch
+from makemore_pl.data.batch import Batch
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import DataError, RequestError
-from makemore_pl.model.module import LitBatchNormMLP, default_weight_decay, one_cycle
+from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.model.schedule import default_weight_decay, one_cycle
 from makemore_pl.runs.rounds import STEPS
 
 

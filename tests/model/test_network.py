@@ -7,7 +7,8 @@ from lightning.pytorch.plugins import TorchSyncBatchNorm
 from torch import nn
 
 from makemore_pl.data.batches import windows
-from makemore_pl.data.corpus import encode_names, translate
+from makemore_pl.data.corpus import encode_names
+from makemore_pl.data.recoding import translate
 from makemore_pl.errors import RequestError
 from makemore_pl.model.initialisation import TANH_GAIN
 from makemore_pl.model.network import BatchNormMLP, is_batch_norm

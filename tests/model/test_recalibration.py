@@ -6,7 +6,8 @@ import torch
 from helpers import QUICK, RunCommand, trainer
 from torch import Tensor, nn
 
-from makemore_pl.data.batches import Batch, BatchLoader
+from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP

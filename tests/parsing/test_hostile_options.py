@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import QUICK, RunCommand, assert_one_line_error
 
-from makemore_pl.data.batches import Batch
+from makemore_pl.data.batch import Batch
 from makemore_pl.errors import RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.parsing.config_files import MAX_BYTES, SHIPPED, find_config

@@ -24,6 +24,7 @@ def test_commands_and_code(
     """In the order of the README, then of the page about the exported files."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(short_list, "mynames.txt")
+    Path("ids.txt").write_text("user 1\nuser 2\n", encoding="utf-8")
     ran = 0
     for block in BLOCK.finditer(README + EXPORTED_FILES):
         if block["language"] == "python":

@@ -11,10 +11,11 @@ from helpers import ROOT
 PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
-    ("files", "memory", "vocabulary"),
+    ("files", "memory", "text", "vocabulary"),
+    ("options", "session"),
     ("columns", "wishes"),
     ("runtime",),
-    ("page",),
+    ("page", "reading"),
     ("data",),
     ("model",),
     ("graph",),

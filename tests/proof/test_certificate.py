@@ -82,7 +82,7 @@ def test_the_first_layers_part_is_exact() -> None:
     contexts = np.array(list(itertools.product(range(11), repeat=3)))
     z = weights.embedding[contexts].reshape(len(contexts), -1) @ weight.T
     expected = np.abs(z * 1e-7).max()
-    wrong = replace(network, tables=network.tables * (1 + 1e-7))
+    wrong = replace(network, tables=[table * (1 + 1e-7) for table in network.tables])
     assert first_deviation(network, wrong)[0] == pytest.approx(expected, rel=1e-6)
 
 

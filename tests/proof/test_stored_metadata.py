@@ -15,6 +15,7 @@ from makemore_pl.proof.stored_metadata import expect_same_claim, expect_same_inf
 from makemore_pl.runtime.metadata import ModelInfo
 
 INFO = ModelInfo("abc", 3, 10, 200, 2, 5_000, "mlp", 8, "names", "f" * 64, "0" * 16)
+LABELLED = replace(INFO, labels=["F", "M"], label_shares=[0.75, 0.25], normalize="nfc", case="lower")
 REPORT = {"passed": True, "contexts": 64, "contexts_total": 64, "exhaustive": True, "names": 12_345}
 REPORT |= {"largest_deviation": 1e-6, "bound": 1e-4}
 CLAIM = {**REPORT, "largest_deviation": 2e-6}
@@ -22,9 +23,11 @@ CLAIM = {**REPORT, "largest_deviation": 2e-6}
 VERSIONS = {"torch": "2.99"}
 
 
-def stored(change: Callable[[dict[str, str]], object] = lambda texts: None, **values: Any) -> StoredFile:
-    """A file of `INFO`, with other values or other texts."""
-    info = replace(INFO, **{"versions": VERSIONS, "verification": CLAIM, **values})
+def stored(
+    info: ModelInfo = INFO, change: Callable[[dict[str, str]], object] = lambda texts: None, **values: Any
+) -> StoredFile:
+    """A file of `info`, with other values or other texts."""
+    info = replace(info, **{"versions": VERSIONS, "verification": CLAIM, **values})
     texts = info.to_metadata()
     change(texts)
     model = onnx.ModelProto()
@@ -35,17 +38,22 @@ def stored(change: Callable[[dict[str, str]], object] = lambda texts: None, **va
 def test_the_metadata_due_pass_with_another_tools() -> None:
     expect_same_info(stored(), INFO, "mlp")
     expect_same_info(stored(form="fused"), INFO, "fused")
-    expect_same_info(stored(lambda texts: texts.update(note="mine")), INFO, "mlp")
+    expect_same_info(stored(change=lambda texts: texts.update(note="mine")), INFO, "mlp")
 
 
 @pytest.mark.parametrize("key", [*asdict(INFO)])
 def test_every_value_is_compared(key: str) -> None:
-    value = getattr(INFO, key)
+    value = getattr(LABELLED, key)
     if key in ("versions", "verification", "format_version"):
         return  # the libraries', compared below, and refused when read
-    other = {str: "ab", int: 4}[type(value)] if key != "form" else "table"
+    by_key = {"form": "table", "normalize": "nfkc", "case": "title", "labels": ["M", "F"]}
+    other = by_key.get(key) or ([0.5, 0.5] if key == "label_shares" else {str: "ab", int: 4}[type(value)])
     with pytest.raises(VerificationError, match=f"of another model .{key} is"):
-        expect_same_info(stored(**{key: other}), INFO, "mlp")
+        expect_same_info(stored(LABELLED, **{key: other}), LABELLED, "mlp")
+    with pytest.raises(VerificationError, match=r"of another model .labels is"):
+        expect_same_info(stored(LABELLED), INFO, "mlp")
+    with pytest.raises(VerificationError, match=r"of another model .labels is"):
+        expect_same_info(stored(INFO), LABELLED, "mlp")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ def test_every_value_is_compared(key: str) -> None:
 )
 def test_other_texts_of_the_same_values_are_refused(change: Callable[[dict[str, str]], object]) -> None:
     with pytest.raises(VerificationError, match="metadata of another model"):
-        expect_same_info(stored(change), INFO, "mlp")
+        expect_same_info(stored(change=change), INFO, "mlp")
 
 
 def test_a_key_twice_is_refused() -> None:

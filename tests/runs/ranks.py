@@ -14,7 +14,7 @@ import lightning as L
 import torch
 
 from makemore_pl.cli import end_process
-from makemore_pl.data.batches import Batch
+from makemore_pl.data.batch import Batch
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.recalibration import RecalibrateBatchNorm

@@ -47,7 +47,7 @@ def test_losses_are_those_of_a_plain_loop(short_list: Path, tmp_path: Path) -> N
     )
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.png"]
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
-    assert module.lr == module.hparams["lr"] == sweep.suggestion
+    assert module.lr == module.hparams["lr"] == 0.04
 
     net, losses = module.net.train(), []
     for batch, rate in zip(data.train_dataloader(), sweep.rates, strict=False):

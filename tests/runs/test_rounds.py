@@ -36,6 +36,7 @@ OPTIONS = {
     "accumulate_grad_batches": 1,
     "limit_train_batches": None,
     "overfit_batches": 0.0,
+    "min_epochs": None,
 }
 
 
@@ -183,6 +184,32 @@ lengths = st.builds(
     save_every=st.none() | st.integers(1, 3),
     accumulate=st.sampled_from([1, 1, 2]),
 )
+
+
+class StopsAt(Callback):
+    """Asks for the run's end after the first round, as EarlyStopping would."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = True
+
+
+@pytest.mark.parametrize(
+    ("least_epochs", "evaluate_every", "steps"),
+    [(0, 2, 2), (1, 2, 8), (2, 2, 16), (2, 1.0, 16), (9, 1.0, 32)],
+)
+def test_least_epochs_are_passes_whatever_a_round_is(
+    names: dict[int, Path], tmp_path: Path, least_epochs: int, evaluate_every: float, steps: int
+) -> None:
+    length = RunLength(None, 4, evaluate_every, least_epochs=least_epochs)
+    module = fit(names[8], tmp_path, length, callbacks=[StopsAt()])
+    assert module.trainer.global_step == steps
+
+
+def test_least_epochs_of_a_resumed_run(names: dict[int, Path], tmp_path: Path) -> None:
+    length = RunLength(None, 4, 2, least_epochs=2)
+    with pytest.raises(Stopped):
+        fit(names[8], tmp_path, length, stop_at=11, callbacks=[StopsAt()])
+    assert fit(names[8], tmp_path, length, callbacks=[StopsAt()]).trainer.global_step == 16
 
 
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate])

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from makemore_pl import Sampler, Scorer
 from makemore_pl.errors import MemoryLimitError, ModelFileError
-from makemore_pl.runtime.session import expect_data_inside
+from makemore_pl.session import expect_data_inside
 
 Change = Callable[[onnx.ModelProto], object]
 

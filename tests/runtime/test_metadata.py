@@ -1,5 +1,6 @@
 """What a file says of itself: read back as it was written, and refused where it cannot be so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,37 @@ INFO = ModelInfo(
 
 def test_metadata_is_read_back() -> None:
     assert ModelInfo.from_metadata(INFO.to_metadata(), Path("file")) == INFO
+
+
+def test_what_is_optional_is_stored_where_it_says_something() -> None:
+    texts = INFO.to_metadata()
+    assert not {"labels", "label_shares", "normalize", "case"} & {key.split(".")[1] for key in texts}
+    labelled = replace(INFO, labels=["F", "M"], label_shares=[0.75, 0.25], normalize="nfkc", case="title")
+    assert ModelInfo.from_metadata(labelled.to_metadata(), Path("file")) == labelled
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels", '["F"]'),
+        ("labels", '["F", "F"]'),
+        ("labels", '["F", ""]'),
+        ("labels", '["F", 1]'),
+        ("labels", '{"F": 1, "M": 2}'),
+        ("label_shares", "[1]"),
+        ("label_shares", "[0.5, 0.6]"),
+        ("label_shares", "[1.5, -0.5]"),
+        ("label_shares", "[NaN, 0.5]"),
+        ("label_shares", "[1.0]"),
+        ("normalize", '"nfx"'),
+        ("case", '["lower"]'),
+    ],
+)
+def test_damaged_labels(name: str, text: str) -> None:
+    metadata = replace(INFO, labels=["F", "M"], label_shares=[0.75, 0.25]).to_metadata()
+    metadata[f"makemore.{name}"] = text
+    with pytest.raises(ModelFileError, match=r"^file: damaged metadata"):
+        ModelInfo.from_metadata(metadata, Path("file"))
 
 
 @pytest.mark.parametrize(
@@ -61,14 +93,16 @@ def test_damaged_metadata(name: str, text: str | None) -> None:
     del metadata[f"makemore.{name}"]
     if text is not None:
         metadata[f"makemore.{name}"] = text
-    with pytest.raises(ModelFileError, match=r"^file: damaged metadata"):
+    with pytest.raises(
+        ModelFileError, match=r"^file: (damaged metadata|no \w+ in its metadata: .* export it again$)"
+    ):
         ModelInfo.from_metadata(metadata, Path("file"))
 
 
 def test_other_formats() -> None:
     with pytest.raises(ModelFileError, match="not exported by makemore"):
         ModelInfo.from_metadata({"producer": "another"}, Path("file"))
-    with pytest.raises(ModelFileError, match="format version 2; this program reads 1"):
+    with pytest.raises(ModelFileError, match="format version 2; this program reads 1; export it again"):
         ModelInfo.from_metadata({**INFO.to_metadata(), "makemore.format_version": "2"}, Path("file"))
 
 

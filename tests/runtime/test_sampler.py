@@ -11,6 +11,7 @@ import pytest
 from makemore_pl import Sampler, Scorer
 from makemore_pl.columns import transitions
 from makemore_pl.errors import (
+    MemoryLimitError,
     NotExactError,
     RejectionWarning,
     RequestError,
@@ -180,11 +181,33 @@ def test_options_out_of_range(sampler: Sampler, options: dict[str, object]) -> N
         sampler.sample(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 10**15}, r"1,000,000,000,000,000 names of about 128 bytes"),
+        ({"n": 10**400}, "only 20,7.* texts"),
+        ({"n": 703, "max_length": 2}, "only 702 texts of 1 to 2 characters for 703"),
+        ({"n": 28, "max_length": 4, "prefix": "abc"}, "only 27 texts of 1 to 4"),
+        ({"n": 20_000, "max_length": 3, "min_length": 3, "contains": "a"}, "only 17,576 texts"),
+    ],
+)
+def test_more_different_names_than_there_can_be_are_refused_at_once(
+    sampler: Sampler, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((RequestError, MemoryLimitError), match=message):
+        sampler.stream(unique=True, **options)
+
+
+def test_as_many_different_names_as_there_can_be(sampler: Sampler) -> None:
+    names = sampler.sample(26, unique=True, max_length=1, temperature=30, seed=1)
+    assert sorted(names) == list(sampler.info.characters)
+
+
 def test_signature_is_that_of_the_options(sampler: Sampler) -> None:
     parameters = inspect.signature(sampler.sample).parameters
     assert parameters.keys() == inspect.signature(Request).parameters.keys()
     assert (parameters["n"].default, parameters["temperature"].annotation) == (20, float)
-    with pytest.raises(TypeError, match="temprature"):
+    with pytest.raises(TypeError, match="no option 'temprature'; did you mean temperature"):
         sampler.sample(1, temprature=1)  # type: ignore[call-arg]
 
 

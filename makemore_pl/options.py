@@ -7,7 +7,7 @@ derived from the same fields (parsing/runtime_parser.py).
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import MISSING, Field, field, fields
 from types import UnionType
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
@@ -74,7 +74,11 @@ def check_limits(options: Any) -> None:
     all_limits = _limits(options.__class__)
     for name, word, limit in all_limits:
         value = getattr(options, name)
-        if value is not None and not FULFILS[word](value, limit):
+        try:
+            fulfilled = value is None or FULFILS[word](value, limit)
+        except TypeError:
+            raise RequestError(f"{name.replace('_', '-')} must be a number, not {value!r:.60}") from None
+        if not fulfilled:
             expected = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in all_limits if n == name]
             raise RequestError(f"{_shown(name)} must be {' and '.join(expected)}, not {value}")
 
@@ -90,17 +94,33 @@ def takes(
     """Have a method that takes an options object called with the options themselves.
 
     `sampler.sample(5, seed=1)` then calls `sample(sampler, Request(5, seed=1))`. Type checkers, editors and
-    `help` see the dataclass's parameters.
+    `help` see the dataclass's parameters, and a mistyped one is an error that names what may be meant.
     """
 
     def decorate(method: Callable[[Itself, Options], Result]) -> Callable[Concatenate[Itself, P], Result]:
         def call(self: Itself, /, *args: P.args, **kwargs: P.kwargs) -> Result:
-            return method(self, options(*args, **kwargs))
+            try:
+                chosen = options(*args, **kwargs)
+            except TypeError:
+                _expect_known(method.__name__, list(parameters), kwargs)
+                raise
+            return method(self, chosen)
 
         itself, _ = inspect.signature(method).parameters.values()
-        parameters = [itself, *inspect.signature(options).parameters.values()]
+        parameters = inspect.signature(options).parameters
         functools.update_wrapper(call, method)
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__signature__ = inspect.Signature([itself, *parameters.values()])  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+def _expect_known(method: str, known: list[str], given: Iterable[str]) -> None:
+    """Raise TypeError for a keyword that a method does not know, with the one that it is most like."""
+    from difflib import get_close_matches  # for errors alone
+
+    for name in given:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise TypeError(f"{method}() has no option {name!r}; {meant}") from None

@@ -1,0 +1,96 @@
+"""What labels cost: training and sampling with them, beside the same names without.
+
+    python scripts/bench_labels.py [--rounds 9]
+
+The shipped list, each name labelled by whether its length is odd, against the list itself: one in turn with
+the other, in one process, and the ratio of the medians. The networks are of the default size, with as many
+steps and names on both sides; the names may be of other lengths.
+"""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+
+from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.data.lists import find_list
+from makemore_pl.export.export import export_checkpoint
+from makemore_pl.model.module import LitBatchNormMLP
+from makemore_pl.runtime.decoding import Decoding
+from makemore_pl.runtime.engines import open_engine
+from makemore_pl.runtime.metadata import FORMS
+
+STEPS = 200
+SIZES = (1, 100, 10_000, 100_000)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(what: str, labelled: Callable[[], object], plain: Callable[[], object], rounds: int) -> None:
+    """Print how many times as long the first takes: the ratio of the medians."""
+    labelled(), plain()  # warm
+    times = [(seconds(labelled), seconds(plain)) for _ in range(rounds)]
+    a, b = (statistics.median(column) for column in zip(*times, strict=True))
+    print(f"| {what} | {1000 * a:.2f} ms | {1000 * b:.2f} ms | {a / b:.2f} |", flush=True)
+
+
+def train(data: NamesDataModule, steps: int = STEPS) -> tuple[L.Trainer, LitBatchNormMLP]:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, n_labels=data.n_labels)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(max_steps=steps, limit_val_batches=0, enable_model_summary=False, **quiet)  # type: ignore[arg-type]
+    trainer.fit(module, datamodule=data)
+    return trainer, module
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    L.seed_everything(1)
+    print("| | with labels | without | ratio |", "|---|---:|---:|---:|", sep="\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        names = find_list("names").names()
+        rows = "".join(f"{name},{'odd' if len(name) % 2 else 'even'}\n" for name in names)
+        (folder / "list.csv").write_text(f"name,length\n{rows}", encoding="utf-8")
+        labelled = NamesDataModule(str(folder / "list.csv"), name_column="name", label_column="length")
+        plain = NamesDataModule()
+        compare(f"{STEPS} training steps", lambda: train(labelled), lambda: train(plain), rounds)
+        for data, place in ((labelled, "labelled"), (plain, "plain")):
+            trainer, _ = train(data)
+            trainer.save_checkpoint(folder / f"{place}.ckpt")
+        nothing = np.array([], dtype=np.int64)
+        for form in FORMS:
+            engines = []
+            for place in ("labelled", "plain"):
+                export_checkpoint(folder / f"{place}.ckpt", folder / place / form, form)
+                engines.append(open_engine(folder / place / form / "sampler.onnx"))
+            for n in SIZES:
+                generator = np.random.default_rng(1)
+                uniforms = generator.random((n, 30), dtype=np.float32)
+                ids = len(plain.vocabulary) + generator.integers(2, size=n)
+                compare(
+                    f"{n:,} names, form {form}",
+                    lambda e=engines[0], u=uniforms, i=ids: e.generate(u, nothing, Decoding(), i),  # type: ignore[misc]
+                    lambda e=engines[1], u=uniforms: e.generate(u, nothing, Decoding()),  # type: ignore[misc]
+                    rounds if n > 1_000 else 20 * rounds,
+                )
+
+
+if __name__ == "__main__":
+    main()

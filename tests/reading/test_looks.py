@@ -1,0 +1,46 @@
+import re
+
+import pytest
+
+from makemore_pl.reading.looks import looks_otherwise
+
+SSA = [f"{name},{sex},{n}" for sex in "FM" for n, name in enumerate(["Mary", "Anna", "Jo", "Ada", "Eve"], 5)]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (SSA, "table of 3 columns.* --data.name_column 1 --data.weight_column 3 --data.label_column 2$"),
+        (["name,sex,count", *SSA], "table of 3 columns"),
+        (
+            [f"{n}\t{name}" for n, name in enumerate("abcdefghij")],
+            "name_column 2 --data.weight_column 1$",
+        ),
+        ([f'"{name}";' for name in "abcdefghij"], "table of 2 columns"),
+        ([f"{name} {n}" for n, name in enumerate("abcdefghij")], "end with numbers"),
+        (['["Anna",', '"Bo"]'], "JSON"),
+        (["[", '"Anna",', '"Bo"', "]"], "JSON"),
+        (['{"name": "Anna"}', '{"name": "Bo"}'], "JSON"),
+        (["# names of 2017", "Anna", "Bo", "Cy"], "'# names of 2017' look like comments"),
+        (["Anna", "// girls end here", "Bo", "Cy"], "comments"),
+    ],
+)
+def test_what_is_no_list_of_names(names: list[str], message: str) -> None:
+    assert re.search(message, looks_otherwise(names) or "")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["Anna", "Bo"],
+        ["O'Brien", "Jean-Luc", "St. John", "King, Jr.", "Anne Marie", "7up", "[sic]", "C#", "美咲"],
+        [f"Number {n}" if n % 2 else "Anna" for n in range(20)],
+        [str(n) for n in range(1900, 2000)],
+        [f"#{tag}" for tag in "abcdefghij"],
+        [f"Anna Maria {name}" for name in "abcdefghij"],
+        ["Smith, Jo"] * 4,  # too few
+    ],
+)
+def test_lists_of_names(names: list[str]) -> None:
+    assert looks_otherwise(names) is None
