@@ -10,52 +10,45 @@ from makemore_pl.service.queries import FORMAT_HELP, FORMATS, MODEL, MOST, OPTIO
 
 WORDS = {"above": "exclusiveMinimum", "at_least": "minimum", "at_most": "maximum"}
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
-TEXTS = {"type": "array", "items": {"type": "string"}}
+TEXT: dict[str, Any] = {"type": "string"}
+TEXTS = {"type": "array", "items": TEXT}
 NUMBER = {"type": ["number", "null"]}
-NAME = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "description": "with ids: the id that the name belongs to"},
-        "name": {"type": "string"},
-        "log_prob": {"type": "number", "description": "log-likelihood in nats; not with ids"},
-        "label": {"type": "string", "description": "if the training names have labels; not with ids"},
-    },
-    "required": ["name"],
-}
-SCORE = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string"},
-        "log_prob": NUMBER | {"description": "log-likelihood in nats; null if a character is unknown"},
-        "per_character": NUMBER | {"description": "log_prob divided by the characters and the end"},
-        "perplexity": NUMBER,
-        "unknown": {"type": "string", "description": "the characters that the model does not know"},
-        "label": {"type": ["string", "null"], "description": "the likeliest, where there are several"},
-        "label_probability": NUMBER,
-    },
-    "required": ["name", "log_prob", "per_character", "perplexity", "unknown"],
-}
-HEALTH = {
-    "type": "object",
-    "properties": {
-        "status": {"const": "ok"},
-        "model": {"type": "string", "description": "hash of the weights that are served"},
-        "newer_export_refused": {"type": "boolean", "description": "the files there are not sound"},
-        "list": {"type": "string", "description": "name of the training list"},
-        "verification": {"type": "object", "description": "summary of the model's proof"},
-        "version": {"type": "string"},
-    },
-    "required": ["status", "model", "newer_export_refused"],
-}
-PROBLEM = {
-    "type": "object",
-    "properties": {
-        "status": {"type": "integer"},
-        "title": {"type": "string"},
-        "detail": {"type": "string", "description": "one sentence"},
-    },
-    "required": ["status", "title", "detail"],
-}
+
+
+def _object(required: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required.split()}
+
+
+NAME = _object(
+    "name",
+    id=TEXT | {"description": "with ids: the id that the name belongs to"},
+    name=TEXT,
+    log_prob={"type": "number", "description": "log-likelihood in nats; not with ids"},
+    label=TEXT | {"description": "if the training names have labels; not with ids"},
+)
+SCORE = _object(
+    "name log_prob per_character perplexity unknown",
+    name=TEXT,
+    log_prob=NUMBER | {"description": "log-likelihood in nats; null if a character is unknown"},
+    per_character=NUMBER | {"description": "log_prob divided by the characters and the end"},
+    perplexity=NUMBER,
+    unknown=TEXT | {"description": "the characters that the model does not know"},
+    label={"type": ["string", "null"], "description": "the likeliest, where there are several"},
+    label_probability=NUMBER,
+)
+HEALTH = _object(
+    "status model newer_export_refused verification",
+    status={"const": "ok"},
+    model=TEXT | {"description": "hash of the weights that are served"},
+    newer_export_refused={"type": "boolean", "description": "the files there are not sound"},
+    verification={"type": "object", "description": "summary of the model's proof"},
+)
+PROBLEM = _object(
+    "status title detail",
+    status={"type": "integer"},
+    title=TEXT,
+    detail=TEXT | {"description": "one sentence"},
+)
 
 
 def schema_of(f: Field[Any]) -> dict[str, Any]:
@@ -75,80 +68,61 @@ def _parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str,
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-def _answers(content: dict[str, Any], *problems: int) -> dict[str, Any]:
+def _operation(
+    summary: str, name: str, content: dict[str, Any], *refusals: int, **others: Any
+) -> dict[str, Any]:
     refused = {"description": "what is wrong, in one sentence", "content": {MEDIA_TYPE: {"schema": PROBLEM}}}
-    return {"200": {"description": "as asked for", "content": content}} | {
-        str(status): refused for status in problems
-    }
+    answers = {"200": {"description": "as asked for", "content": content}}
+    answers |= {str(status): refused for status in refusals}
+    return {"summary": summary, "operationId": name, "responses": answers, **others}
 
 
 def _rows(item: dict[str, Any]) -> dict[str, Any]:
-    text = {"schema": {"type": "string"}}
-    return {FORMATS["json"]: {"schema": {"type": "array", "items": item}}} | {
-        FORMATS[form]: text for form in ("ndjson", "text")
-    }
+    schemas = {"json": {"type": "array", "items": item}, "ndjson": TEXT, "text": TEXT}
+    return {FORMATS[form]: {"schema": schema} for form, schema in schemas.items()}
 
 
 def document() -> dict[str, Any]:
     """The document, for a JSON encoder."""
     form = _parameter("format", FORMAT_HELP, {"type": "string", "enum": list(FORMATS)})
     options = [_parameter(name, f.metadata["help"], schema_of(f)) for name, f in OPTIONS.items()]
-    options.append(_parameter(MODEL, "refuse if not the model of this hash is served", {"type": "string"}))
+    options.append(_parameter(MODEL, "refuse if not the model of this hash is served", TEXT))
     names = _parameter("name", "a name; may be given several times", TEXTS) | {"required": True}
-    label = _parameter("label", "of the names; if left out, the likeliest is told", {"type": "string"})
-    bodies = {"application/json": {"schema": TEXTS}, "text/plain": {"schema": {"type": "string"}}}
+    label = _parameter("label", "of the names; if left out, the likeliest is told", TEXT)
+    body = {"application/json": {"schema": TEXTS}, "text/plain": {"schema": TEXT}}
     json_only = {"application/json": {"schema": {"type": "object"}}}
+    get_names = _operation(
+        "New names; with ids, for each of them a name that is always the same.",
+        "names",
+        _rows(NAME),
+        *(400, 414, 500, 503),
+        parameters=[*options, form],
+    )
+    get_scores = _operation(
+        "Log-likelihoods of names in the query.",
+        "score",
+        _rows(SCORE),
+        *(400, 414, 500, 503),
+        parameters=[names, label, form],
+    )
+    post_scores = _operation(
+        "Log-likelihoods of many names: an array of texts, or a name a line.",
+        "score_many",
+        _rows(SCORE),
+        *(400, 408, 413, 414, 415, 500, 503),
+        parameters=[label, form],
+        requestBody={"required": True, "content": body},
+    )
+    health = _operation("Which model is served.", "health", {"application/json": {"schema": HEALTH}})
+    metrics = _operation("Counters and times, for Prometheus.", "metrics", {"text/plain": {"schema": TEXT}})
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "makemore",
-            "version": __version__,
-            "description": "Made-up names and their scores.",
-        },
+        "info": {"title": "makemore", "version": __version__, "description": "Names and their scores."},
         "paths": {
-            "/names": {
-                "get": {
-                    "summary": "New names; with ids, for each of them a name that is always the same.",
-                    "operationId": "names",
-                    "parameters": [*options, form],
-                    "responses": _answers(_rows(NAME), 400, 414, 500, 503),
-                }
-            },
-            "/score": {
-                "get": {
-                    "summary": "Log-likelihoods of names in the query.",
-                    "operationId": "score",
-                    "parameters": [names, label, form],
-                    "responses": _answers(_rows(SCORE), 400, 414, 500, 503),
-                },
-                "post": {
-                    "summary": "Log-likelihoods of many names: an array of texts, or a name a line.",
-                    "operationId": "score_many",
-                    "parameters": [label, form],
-                    "requestBody": {"required": True, "content": bodies},
-                    "responses": _answers(_rows(SCORE), 400, 413, 414, 415, 500, 503),
-                },
-            },
-            "/health": {
-                "get": {
-                    "summary": "Which model is served.",
-                    "operationId": "health",
-                    "responses": _answers({"application/json": {"schema": HEALTH}}),
-                }
-            },
-            "/metrics": {
-                "get": {
-                    "summary": "Counters and times, for Prometheus.",
-                    "operationId": "metrics",
-                    "responses": _answers({"text/plain": {"schema": {"type": "string"}}}),
-                }
-            },
-            "/openapi.json": {
-                "get": {
-                    "summary": "This document.",
-                    "operationId": "openapi",
-                    "responses": _answers(json_only),
-                }
-            },
+            "/names": {"get": get_names},
+            "/score": {"get": get_scores, "post": post_scores},
+            "/health": {"get": health},
+            "/metrics": {"get": metrics},
+            "/openapi.json": {"get": _operation("This document.", "openapi", json_only)},
         },
     }

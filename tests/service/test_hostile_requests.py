@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -105,30 +106,74 @@ def test_options_and_head(server: Any) -> None:
     assert server.client.head("/names?n=x").status_code == 400
 
 
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
-        (b"NAMES\r\n\r\n", 400),
-        (b"GET /names?n=1 HTTP/1.1\r\nhost: a\r\n" + b"x: " + b"y" * (1 << 20), 431),
-        (b"GET /" + b"a" * (1 << 20), 431),
-        (b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n", 400),
-        (b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999\r\n\r\n", 413),
-    ],
-)
-def test_what_is_no_request(server: Any, sent: bytes, status: int) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
-        received = b""
+def received(port: int, sent: bytes) -> bytes:
+    """What a server answers until it closes the connection."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         try:
             client.sendall(sent)
             while part := client.recv(1 << 16):
-                received += part
+                answer += part
         except ConnectionError:
             pass  # the server has closed what it does not want to read
-    # h11 counts the bytes of a head itself, and calls too many of them a bad request.
-    assert not received or received.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 400 "))
-    assert b"Traceback" not in received
+    return answer
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"NAMES\r\n\r\n",
+        b"GET /names?n=1 HTTP/1.1\r\nhost: a\r\n" + b"x: " + b"y" * (1 << 20),
+        b"GET /" + b"a" * (1 << 20),
+        b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n",
+    ],
+)
+def test_what_is_no_request(server: Any, sent: bytes) -> None:
+    answer = received(server.port, sent)
+    assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Traceback" not in answer
     assert server.get("/health").status_code == 200
+
+
+@pytest.mark.slow
+def test_a_body_that_never_arrives_is_given_up(server: Any) -> None:
+    head = b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999\r\n\r\n["
+    answer = received(server.port, head)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"the body has not arrived within 20 seconds" in answer
+
+
+def test_a_client_that_leaves_within_its_body(start_server: Any, run_folder: Path) -> None:
+    server = start_server(run_folder)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n[")
+    assert server.get("/health").status_code == 200
+    assert server.end() == (0, "")
+
+
+@pytest.mark.slow
+def test_a_stream_that_nobody_reads_is_given_up(
+    server: Any, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /names?n=1000000 HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert client.recv(100)
+        assert server.metric("makemore_streams") == 1
+        eventually(lambda: server.metric("makemore_streams") == 0)
+
+
+@pytest.mark.slow
+def test_too_many_connections(start_server: Any, run_folder: Path) -> None:
+    resource = pytest.importorskip("resource")
+    if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1_200:
+        pytest.skip("needs a thousand open files")
+    server = start_server(run_folder)
+    with ExitStack() as held:
+        for _ in range(1_000):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert httpx.get(f"{server.client.base_url}/names?n=1").status_code == 503
+    assert len(httpx.get(f"{server.client.base_url}/names?n=1").json()) == 1
 
 
 def test_a_client_that_leaves_or_reads_nothing_takes_nothing(
