@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +128,8 @@ class Service:
         counters.begin()
         async with create_task_group() as tasks:
             tasks.start_soon(self._watch)
-            yield
+            with suppress(asyncio.CancelledError):  # a second Ctrl-C; it would be printed with a traceback
+                yield
             tasks.cancel_scope.cancel()
 
     async def _watch(self) -> None:
