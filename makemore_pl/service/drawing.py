@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -38,17 +38,24 @@ class Threads:
     def __init__(self) -> None:
         self._limiter = CapacityLimiter(max(2, os.cpu_count() or 1))
 
-    async def run(self, function: Callable[[], Result], first: Callable[[], None] = lambda: None) -> Result:
+    async def run(
+        self,
+        function: Callable[[], Result],
+        first: Callable[[], None] = lambda: None,
+        *,
+        has_begun: bool = False,
+    ) -> Result:
         """Call a function in one of them.
 
         Args:
             function: it.
             first: called by the event loop as soon as a thread is free.
+            has_begun: the answer has, and waits however many others do.
 
         Raises:
             HTTPException: 503, too many others wait.
         """
-        if self._limiter.statistics().tasks_waiting >= MOST_WAITING:
+        if not has_begun and self._limiter.statistics().tasks_waiting >= MOST_WAITING:
             raise HTTPException(503, "busy; try again later", BUSY)
         async with self._limiter:
             first()
@@ -119,7 +126,12 @@ def draw_together(sampler: Sampler, wish: Wish, requests: Sequence[Request]) -> 
         RequestError: no such name can be drawn, or not without rejecting others.
     """
     way = sampler.way(wish)
-    uniforms = [np.random.default_rng(r.seed).random((r.n, way.steps), dtype=np.float32) for r in requests]
+    unseeded = np.random.default_rng()
+    generators = [unseeded if r.seed is None else np.random.default_rng(r.seed) for r in requests]
+    uniforms = [
+        generator.random((r.n, way.steps), dtype=np.float32)
+        for r, generator in zip(requests, generators, strict=True)
+    ]
     rows = rows_of(way.draw(np.concatenate(uniforms)))
     ends = np.cumsum([r.n for r in requests]).tolist()
     return [rows[end - r.n : end] for r, end in zip(requests, ends, strict=True)]
@@ -136,6 +148,7 @@ class Drawn:
 
     def __init__(self, sampler: Sampler, request: Request, threads: Threads) -> None:
         self._sampler, self._request, self._threads = sampler, request, threads
+        self._batches: Iterator[Batch] | None = None
         self._seconds = 0.0
 
     async def batches(self) -> AsyncIterator[list[Row]]:
@@ -147,7 +160,7 @@ class Drawn:
         """
         n, found = self._request.n, 0
         while found < n:
-            rows = await self._threads.run(self._next)
+            rows = await self._threads.run(self._next, has_begun=found > 0)
             if not rows:
                 raise TooFewNamesError(n, found)
             counters.names.inc(len(rows))
@@ -158,7 +171,7 @@ class Drawn:
         if self._seconds > MOST_SECONDS:
             raise RequestError(f"more than {MOST_SECONDS:.0f} seconds of computing; ask for fewer names")
         start = time.perf_counter()
-        if self._seconds == 0:
+        if self._batches is None:
             expect_exact(self._sampler, self._request)
             self._batches = self._sampler.stream(**vars(self._request))
         batch = next(self._batches, None)
