@@ -4,7 +4,7 @@
 
 wrk asks for single names over 32 connections all the time. Beside it, others ask for seeded names, wishes,
 ids, scores and what is refused, read long streams to their end, and leave streams half-read. Exit code 1 if
-memory has grown by more MiB than allowed from the second minute on, if an answer is other than it should be,
+memory has grown by more MiB than allowed from the third minute on, if an answer is other than it should be,
 or if a stream is left over. Linux: memory is read in /proc.
 """
 
@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-WARM_UP_SECONDS = 60.0
+WARM_UP_SECONDS = 120.0
 """Memory has been taken for good by then: only growth from there on counts."""
 STREAMED = 300_000
 """Names of a long stream."""
