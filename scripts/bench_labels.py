@@ -23,10 +23,10 @@ import torch
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.data.lists import find_list
 from makemore_pl.export.export import export_checkpoint
+from makemore_pl.exported.metadata import FORMS
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import open_engine
-from makemore_pl.runtime.metadata import FORMS
 
 STEPS = 200
 SIZES = (1, 100, 10_000, 100_000)

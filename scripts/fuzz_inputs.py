@@ -92,8 +92,8 @@ def check_onnx(content: bytes) -> None:
     import onnx
 
     from makemore_pl.errors import ModelFileError
-    from makemore_pl.runtime.metadata import ModelInfo
-    from makemore_pl.session import expect_data_inside
+    from makemore_pl.exported.metadata import ModelInfo
+    from makemore_pl.exported.session import expect_data_inside
 
     lines = content.decode("utf-8", "replace").split("\n")
     keys = [f"makemore.{name}" for name in ModelInfo.__dataclass_fields__]

@@ -39,13 +39,13 @@ from onnx import AttributeProto, helper, numpy_helper
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import ModelFileError, VerificationError
 from makemore_pl.export.export import export_checkpoint, model_info
+from makemore_pl.exported.metadata import FORMS, MODEL_FILE, SAMPLER_FILE, Form
 from makemore_pl.graph.builder import holds_weights
 from makemore_pl.model.fold import fold
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import proof
 from makemore_pl.proof.contexts import contexts_to_compare
 from makemore_pl.runs.checkpoint import read_checkpoint
-from makemore_pl.runtime.metadata import FORMS, MODEL_FILE, SAMPLER_FILE, Form
 
 SECONDS = 60
 """A mutant may loop for ever."""

@@ -20,7 +20,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from makemore_pl.errors import MakemoreError, RequestError
-from makemore_pl.runtime.metadata import RUNS_DIR
+from makemore_pl.exported.metadata import RUNS_DIR
 from makemore_pl.studies.recipes import lecture_examples
 from makemore_pl.studies.study_plots import draw_pictures
 from makemore_pl.studies.systems import STUDIES

@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from makemore_pl.data.weighting import unit_of_figures
 from makemore_pl.errors import RequestError
 from makemore_pl.export.export import FormChoice, expect_exportable, export_checkpoint
+from makemore_pl.exported.metadata import MODEL_FILE, RUNS_DIR
 from makemore_pl.files import write_whole
 from makemore_pl.inspect.diagnostics import Diagnostics  # noqa: F401  # --trainer.callbacks+=Diagnostics
 from makemore_pl.inspect.loss_curves import plot_losses
@@ -32,7 +33,6 @@ from makemore_pl.runs.progress_bar import RunProgressBar
 from makemore_pl.runs.rounds import RunInRounds, RunLength
 from makemore_pl.runs.run_folder import claim_run, confirm_run, hold_run, release_run
 from makemore_pl.runs.signals import StopOnSignal
-from makemore_pl.runtime.metadata import MODEL_FILE, RUNS_DIR
 from makemore_pl.runtime.sampler import Sampler
 
 NAMES_SHOWN = 10

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from makemore_pl.errors import MakemoreError
+from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
-from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.text import TextRules
 

@@ -10,11 +10,9 @@ from typing import Any
 from makemore_pl.errors import RejectionWarning, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
-from makemore_pl.runtime.request import IdRequest, Request, Wish, request_from
+from makemore_pl.parsing.sampling_request import request_from
+from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
-
-FEW_NAMES = 10_000
-"""Up to so many names, preparing a sampler takes longer than it saves."""
 
 
 def run(command: str, args: list[str]) -> int:
@@ -29,7 +27,7 @@ def run(command: str, args: list[str]) -> int:
 
 
 def _new_names(request: Request, options: Namespace) -> int:
-    sampler = Sampler(model_or_newest(options.model), prepare=request.n > FEW_NAMES)
+    sampler = Sampler(model_or_newest(options.model), prepare=False)  # asked once
     with _told_of_rejections() as rejections:
         batches = sampler.stream(**vars(request))
     if not rejections and not request.is_plain:

@@ -12,6 +12,8 @@ from makemore_pl import __version__
 from makemore_pl.errors import RequestError
 from makemore_pl.export.onnx_file import save_checked
 from makemore_pl.export.work_folder import work_folder
+from makemore_pl.exported.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
+from makemore_pl.exported.session import MAX_FILE_BYTES
 from makemore_pl.files import move_into_place
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
@@ -23,8 +25,6 @@ from makemore_pl.proof.contexts import contexts_to_compare
 from makemore_pl.proof.proof import prove
 from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
-from makemore_pl.runtime.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE, Form, ModelInfo
-from makemore_pl.session import MAX_FILE_BYTES
 
 FormChoice = Literal["auto", "mlp", "fused", "table"]
 """A form for both files; `auto`: as trained in `model.onnx`, the fastest form in `sampler.onnx`."""

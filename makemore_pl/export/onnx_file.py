@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from makemore_pl.errors import VerificationError
-from makemore_pl.runtime.metadata import ModelInfo
+from makemore_pl.exported.metadata import ModelInfo
 
 
 def save_checked(model: onnx.ModelProto, info: ModelInfo, file: Path) -> None:

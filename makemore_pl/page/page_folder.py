@@ -14,6 +14,8 @@ from pathlib import Path
 from string import Template
 
 from makemore_pl.errors import ModelFileError, RequestError
+from makemore_pl.exported.metadata import INFO_FILE, MODEL_FILE, SAMPLER_FILE, find_model, modified
+from makemore_pl.exported.session import read_onnx
 from makemore_pl.files import move_into_place, write_whole
 from makemore_pl.page.web_runtime import (
     INTEGRITY,
@@ -25,8 +27,6 @@ from makemore_pl.page.web_runtime import (
     web_runtime,
 )
 from makemore_pl.runtime.engines import GraphSampler, open_engine
-from makemore_pl.runtime.metadata import INFO_FILE, MODEL_FILE, SAMPLER_FILE, find_model, modified
-from makemore_pl.session import read_onnx
 
 INDEX = "index.html"
 STATIC = Path(__file__).parent / "static"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from makemore_pl.errors import DataError
+from makemore_pl.exported.metadata import MAX_LENGTH
 from makemore_pl.files import file_size
-from makemore_pl.runtime.metadata import MAX_LENGTH
 
 
 def read_names(path: Path | str) -> list[str]:

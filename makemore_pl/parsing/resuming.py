@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import RUNS_DIR
 from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runs.metrics import is_rank_zero
 from makemore_pl.runs.run_folder import BEST, LAST, last_checkpoint, resolve_checkpoint
-from makemore_pl.runtime.metadata import RUNS_DIR
 
 LINKED = ("vocab_size", "block_size", "n_examples", "n_labels")
 """Arguments of the model that come from the data."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import newest_export
 from makemore_pl.options import REQUIRED, read_value, value_type
 from makemore_pl.parsing.names_io import read_names
-from makemore_pl.runtime.metadata import newest_export
 
 QUIET = "print results and errors alone"
 """Help of `--quiet`, which the program itself takes, for every command."""

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from makemore_pl.errors import ModelFileError, VerificationError
+from makemore_pl.exported.metadata import FORMS, Form, ModelInfo
+from makemore_pl.exported.session import read_onnx
 from makemore_pl.graph.builder import holds_weights
 from makemore_pl.model.folded_weights import Array, FoldedWeights, FormError
 from makemore_pl.proof.certificate import Network
-from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
-from makemore_pl.session import read_onnx
 
 CANCELLED = 2.0**-44
 """Largest difference, in units of a tensor's largest number, between two machines' float64 sums of terms that

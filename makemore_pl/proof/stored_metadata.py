@@ -7,8 +7,8 @@ from math import isclose
 from typing import Any
 
 from makemore_pl.errors import VerificationError
+from makemore_pl.exported.metadata import PREFIX, Form, ModelInfo
 from makemore_pl.proof.network_reader import StoredFile
-from makemore_pl.runtime.metadata import PREFIX, Form, ModelInfo
 
 OF_EACH_FILE = ("versions", "verification")
 """Metadata that do not follow from the checkpoint: the libraries that wrote the file, and its proof."""

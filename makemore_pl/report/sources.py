@@ -13,13 +13,13 @@ from torch import Tensor
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.export.export import weights_id
+from makemore_pl.exported.metadata import MODEL_FILE, REPORT_FILE
 from makemore_pl.inspect.diagnostics import DIAGNOSTICS_FILE
 from makemore_pl.inspect.step_table import StepRow, read_steps
 from makemore_pl.model.network import is_batch_norm
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runs.metrics import METRICS_FILE
 from makemore_pl.runtime.engines import open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, REPORT_FILE
 from makemore_pl.vocabulary import Vocabulary
 
 CONFIG_FILE = "config.yaml"

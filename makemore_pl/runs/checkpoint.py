@@ -13,12 +13,12 @@ from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import CheckpointError, DataError, MakemoreError, RequestError
+from makemore_pl.exported.metadata import MAX_LENGTH, is_count, is_labels, is_shares, is_vocabulary
 from makemore_pl.files import file_size
 from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.run_folder import BEST, LAST
-from makemore_pl.runtime.metadata import MAX_LENGTH, is_count, is_labels, is_shares, is_vocabulary
 from makemore_pl.text import CASE, NORMALIZE
 from makemore_pl.vocabulary import Vocabulary, describe_characters
 

@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import RUNS_DIR, modified
 from makemore_pl.runs.locks import HeldError, hold
-from makemore_pl.runtime.metadata import RUNS_DIR, modified
 
 BEST = "best"
 LAST = "last"

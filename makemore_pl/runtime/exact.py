@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError, NotExactError, RequestError
+from makemore_pl.exported.metadata import MODEL_FILE
 from makemore_pl.runtime.decoding import bend, log_softmax
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE
 from makemore_pl.runtime.request import Wish
 from makemore_pl.wishes.conditional import Conditional
 
@@ -21,34 +21,23 @@ MOST_KEPT_BYTES = 64 << 20
 
 
 class Conditionals:
-    """A model's distributions given a wish. The latest ones are kept: their tables take longer than names.
+    """A model's distributions given a wish. The latest ones are kept: their tables take longer than names."""
 
-    Args:
-        engine: an open file.
-        path: the file.
-    """
-
-    def __init__(self, engine: NextCharacterModel | GraphSampler, path: Path) -> None:
-        self._engine, self._path = engine, path
-        self._model: NextCharacterModel | None = None  # opened for the first wish
+    def __init__(self, model: NextCharacterModel) -> None:
+        self._model = model
         self._kept: dict[Wish, Conditional] = {}  # the latest one comes last
         self._lock = threading.Lock()
 
     def of(self, wish: Wish) -> Conditional:
         """The distribution given a wish; errors as `conditional`."""
-        wish = wish.spelled(self._engine.info.text_rules)
+        wish = wish.spelled(self._model.info.text_rules)
+        found = self._kept.get(wish) or conditional(self._model, wish)  # others need not wait for it
         with self._lock:
-            found = self._kept.pop(wish, None)
-            if found is not None:
-                self._kept[wish] = found
-                return found
-        self._model = self._model or next_character_model(self._engine, self._path)
-        new = conditional(self._model, wish)  # may take long: others need not wait for it
-        with self._lock:
-            self._kept[wish] = new
+            self._kept.pop(wish, None)
+            self._kept[wish] = found
             while len(self._kept) > 1 and sum(c.n_bytes for c in self._kept.values()) > MOST_KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
-        return new
+        return found
 
 
 def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:

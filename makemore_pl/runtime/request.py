@@ -1,15 +1,15 @@
 """What can be asked of a sampler: each option is declared here or in `Decoding`, and nowhere else."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import MAX_LENGTH, ModelInfo
 from makemore_pl.memory import require_memory
 from makemore_pl.options import REQUIRED, option
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.metadata import MAX_LENGTH, ModelInfo
 from makemore_pl.text import TextRules
 from makemore_pl.vocabulary import Vocabulary
 
@@ -199,27 +199,6 @@ class IdRequest(Wish):
         expect_several("ids", self.ids)
         if len(self.key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
             raise RequestError(f"key must have at most {MAX_KEY_BYTES} bytes in UTF-8")
-
-
-def request_from(given: Mapping[str, Any]) -> Request | IdRequest:
-    """What is asked for, on a command line or in a URL, by options of either kind.
-
-    Args:
-        given: values by name; others than those of the two kinds are left out.
-
-    Raises:
-        RequestError: options of the two kinds are mixed, or as the kinds themselves.
-    """
-    kind: type[Request] | type[IdRequest]
-    if given.get("ids") is None:
-        if given.get("key"):
-            raise RequestError("key is for ids")
-        kind = Request
-    else:
-        if given.get("unique") or given.get("seed") is not None:
-            raise RequestError("seed and unique are not for ids, each of which has its own name")
-        kind = IdRequest
-    return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
 
 
 def expect_several(name: str, texts: Collection[str]) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.exported.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.options import takes
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo, find_model
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 
@@ -33,8 +33,9 @@ class Sampler:
 
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
-        prepare: compute the sampler's tables once, when the file is opened, which takes a tenth of a second
-            and pays from the fourth call on; False computes them at each call.
+        prepare: compute the graph's tables once, when the file is opened, which takes a tenth of a second
+            and pays from the fourth call on; False computes them at each call. Thousands of names at a time
+            are drawn without them.
 
     Raises:
         ModelFileError: there is no such file, or it is not one of ours.
@@ -60,9 +61,9 @@ class Sampler:
 
     @cached_property
     def _conditionals(self) -> "Conditionals":
-        from makemore_pl.runtime.exact import Conditionals
+        from makemore_pl.runtime.exact import Conditionals, next_character_model
 
-        return Conditionals(self._engine, self._file["path"])
+        return Conditionals(next_character_model(self._engine, self._file["path"]))
 
     @cached_property
     def _codepoints(self) -> NDArray[np.int32]:

@@ -17,9 +17,9 @@ from makemore_pl.columns.text_column import TEXTS_PER_PIECE, TextColumn, pieces
 from makemore_pl.columns.transitions import Transitions
 from makemore_pl.columns.windows import Windows
 from makemore_pl.errors import ModelFileError
+from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
-from makemore_pl.runtime.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.request import expect_several
 from makemore_pl.text import TextRules
 
@@ -97,9 +97,6 @@ class Scorer:
         path = find_model(model, MODEL_FILE)
         self._model = _open(path)
         self._path = path.absolute()
-        self._choose(label)
-
-    def _choose(self, label: str | None) -> None:
         self._label = label
         if label is not None:
             self.info.label_id(label)  # refused at once
@@ -111,8 +108,9 @@ class Scorer:
     def of_label(self, label: str | None) -> "Scorer":
         """The same open file, for names of another label, or of any; errors as `Scorer`."""
         scorer = copy.copy(self)
-        scorer._model = self._model
-        scorer._choose(label)
+        scorer._model, scorer._label = self._model, label
+        if label is not None:
+            self.info.label_id(label)
         return scorer
 
     @property
@@ -234,7 +232,10 @@ def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
     whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     bounds = texts.offsets.tolist()
     names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
-    return next(pieces(names)).texts._replace(missing=texts.missing) if names else texts
+    if not names:
+        return texts
+    changed = next(pieces(names)).texts
+    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 
 def _open(path: Path) -> NextCharacterModel:

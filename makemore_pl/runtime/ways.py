@@ -1,5 +1,6 @@
 """Ways to draw names: as the engine does, exactly for a wish, or by rejecting what does not fulfil it."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,9 +15,8 @@ from makemore_pl.runtime.request import Wish
 if TYPE_CHECKING:
     from makemore_pl.wishes.conditional import Conditional
 
-BATCH_ENTRIES = 1 << 16
-"""Entries of a batch's largest matrix: bounds its memory, however many names are asked for. A few thousand
-names are drawn as fast, each, as any larger number."""
+BATCH_ENTRIES = 1 << 21
+"""Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
 PATIENCE = 100_000
 """Draws in a row without an accepted name after which a filtered request is given up."""
 
@@ -57,14 +57,14 @@ class Way:
         codepoints, log_probs = self.generate(uniforms)
         return Batch(to_text(codepoints), log_probs.tolist(), self.labels(uniforms))
 
-    def batches(self, n: int, seed: int | None) -> Iterator[Batch]:
-        """Draw n names, or fewer if the last 100,000 have all been rejected."""
+    def batches(self, n: int, seed: int | None, most: int = sys.maxsize) -> Iterator[Batch]:
+        """Draw n names, at most so many at a time, or fewer if the last 100,000 have all been rejected."""
         generator = np.random.default_rng(seed)
         missing = n
         fruitless = 0  # draws since the last accepted name
         while missing > 0 and fruitless < PATIENCE:
             # Only some are kept: a surplus meets most requests in the first round.
-            size = min(self.most, missing if self.accept is None else max(1_000, 2 * missing))
+            size = min(most, self.most, missing if self.accept is None else max(1_000, 2 * missing))
             # A row a name: a seed's first names are the same, however many are asked for.
             batch = self.draw(generator.random((size, self.steps), dtype=np.float32))
             if self.accept is not None:

@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from makemore_pl.errors import DataError, RequestError
+from makemore_pl.exported.metadata import MAX_LENGTH
 from makemore_pl.parsing.names_io import read_lines
-from makemore_pl.runtime.metadata import MAX_LENGTH
 
 MAX_BYTES = 1 << 20
 """Largest body."""

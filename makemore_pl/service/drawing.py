@@ -21,6 +21,8 @@ FEW = 1_000
 """So many names are drawn at once; more are streamed."""
 AT_ONCE = 100
 """So many take a millisecond: less than it takes to wait for a thread."""
+PART = 2_000
+"""Names of a stream that are drawn at a time: what is not read yet takes no memory."""
 MOST_WAITING = 64
 """Requests that wait for a thread."""
 MOST_SECONDS = 60.0
@@ -172,21 +174,14 @@ class Drawn:
             raise RequestError(f"more than {MOST_SECONDS:.0f} seconds of computing; ask for fewer names")
         start = time.perf_counter()
         if self._batches is None:
-            expect_exact(self._sampler, self._request)
-            self._batches = self._sampler.stream(**vars(self._request))
+            way = self._sampler.way(self._request.wish())
+            if self._request.unique:
+                self._batches = self._sampler.stream(**vars(self._request))
+            else:
+                self._batches = way.batches(self._request.n, self._request.seed, PART)
         batch = next(self._batches, None)
         self._seconds += time.perf_counter() - start
         return rows_of(batch) if batch else []
-
-
-def expect_exact(sampler: Sampler, wish: Wish) -> None:
-    """Refuse names of which others must be rejected, which may take any time.
-
-    Raises:
-        NotExactError: there must.
-        RequestError: no name is as wished.
-    """
-    sampler.way(wish.wish())
 
 
 def rows_of(batch: Batch) -> list[Row]:

@@ -7,9 +7,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from makemore_pl.exported.metadata import SAMPLER_FILE
 from makemore_pl.page.page_folder import INDEX, page_files
 from makemore_pl.page.web_runtime import WebRuntime
-from makemore_pl.runtime.metadata import SAMPLER_FILE
 
 MEDIA_TYPES = {
     ".html": "text/html",

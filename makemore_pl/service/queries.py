@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 from makemore_pl.errors import RequestError
 from makemore_pl.options import read_value, takes_several
 from makemore_pl.parsing.help_texts import with_suggestion
-from makemore_pl.runtime.request import IdRequest, Request, request_from
+from makemore_pl.parsing.sampling_request import request_from
+from makemore_pl.runtime.request import IdRequest, Request
 
 MOST = {"n": 1_000_000, "min_length": 1_000, "max_length": 1_000}
 """The service's own limits, below those that the options have everywhere."""

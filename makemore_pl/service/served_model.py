@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from makemore_pl.errors import MakemoreError, ModelFileError, RequestError
+from makemore_pl.exported.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo
 from makemore_pl.page.web_runtime import WebRuntime
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.runtime.scorer import Scorer
 from makemore_pl.service import counters
-from makemore_pl.service.drawing import expect_exact
 from makemore_pl.service.page_answers import PageAnswers
 from makemore_pl.service.queries import MODEL, read_pairs, read_request, split_format
 
@@ -63,7 +62,7 @@ class ServedModel:
         Raises:
             RequestError: no such name can be drawn, or not without rejecting others.
         """
-        expect_exact(self.sampler, request)
+        self.sampler.way(request.wish())  # refuses names of which others must be rejected
         counters.names.inc(len(request.ids))
         return list(zip(request.ids, self.sampler.for_ids(**vars(request)), strict=True))
 

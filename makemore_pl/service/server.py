@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from makemore_pl.errors import MissingPackageError, RequestError
+from makemore_pl.exported.metadata import MODEL_FILE, SAMPLER_FILE, find_model
 from makemore_pl.options import check_limits, option
-from makemore_pl.runtime.metadata import MODEL_FILE, SAMPLER_FILE, find_model
 
 GRACE_SECONDS = 15
 """Answers that have begun may end until then, once the server is told to end."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import ModelFileError, RequestError
-from makemore_pl.runtime.metadata import ModelInfo, modified
+from makemore_pl.exported.metadata import ModelInfo, modified
 
 
 class Opened(Protocol):

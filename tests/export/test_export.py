@@ -18,6 +18,7 @@ from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import CheckpointError, RequestError, VerificationError
 from makemore_pl.export import export as export_module
 from makemore_pl.export.export import export_checkpoint, verify_file
+from makemore_pl.exported.metadata import FORMS, Form, ModelInfo
 from makemore_pl.graph import forms
 from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.model.fold import fold
@@ -26,7 +27,6 @@ from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import contexts as contexts_module
 from makemore_pl.proof.proof_report import Report
 from makemore_pl.runs.checkpoint import read_checkpoint
-from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
 
 EXPORTED = {"model.onnx", "sampler.onnx", "verification.json", "model.json"}
 

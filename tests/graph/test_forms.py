@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
+from makemore_pl.exported.metadata import FORMS, Form
 from makemore_pl.graph.builder import OPSET
 from makemore_pl.graph.forms import build_model
 from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.network import BatchNormMLP
-from makemore_pl.runtime.metadata import FORMS, Form
 
 CONTEXTS = np.array(list(itertools.product(range(11), repeat=3)))
 

@@ -12,9 +12,9 @@ import pytest
 from helpers import EVIL, ROOT, SCRIPTS, random_weights
 
 from makemore_pl.export.onnx_file import save_checked
+from makemore_pl.exported.metadata import SAMPLER_FILE, ModelInfo
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.page.page_folder import write_page
-from makemore_pl.runtime.metadata import SAMPLER_FILE, ModelInfo
 from makemore_pl.vocabulary import Vocabulary
 
 EVIL_CHARACTERS = (

@@ -14,10 +14,10 @@ from helpers import EVIL, RunCommand, assert_one_line_error
 
 from makemore_pl import Sampler
 from makemore_pl.errors import ModelFileError, RequestError
+from makemore_pl.exported.metadata import ModelInfo
 from makemore_pl.page import web_runtime as web_runtime_module
 from makemore_pl.page.page_folder import INDEX, write_page
 from makemore_pl.page.web_runtime import CDN, INTEGRITY, SCRIPT, WASM
-from makemore_pl.runtime.metadata import ModelInfo
 
 OWN = {"page.css", "page.js", "pcg64.js", "sampler.js", "settings.js", "icon.svg"}
 FILES = OWN | {INDEX, "model.json", "sampler.onnx"}

@@ -132,7 +132,7 @@ def test_onnx_runtime_reports_only_if_the_user_says_so(
     tmp_path: Path, own: dict[str, str], expected: str
 ) -> None:
     (tmp_path / "place").mkdir()
-    code = "import makemore_pl.session, os; open(os.environ['ORT_DISABLE_TELEMETRY'], 'w')"
+    code = "import makemore_pl.exported.session, os; open(os.environ['ORT_DISABLE_TELEMETRY'], 'w')"
     found = remains(tmp_path, "-c", code, **own)
     assert found.place == {expected}
     reports = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 29)

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
     ("files", "memory", "text", "vocabulary"),
-    ("options", "session"),
+    ("options",),
+    ("exported",),
     ("columns", "wishes"),
     ("runtime",),
     ("page", "reading"),

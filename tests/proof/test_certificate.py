@@ -9,6 +9,7 @@ import torch
 from helpers import open_graph, trained_like
 from onnx import TensorProto
 
+from makemore_pl.exported.metadata import Form
 from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.graph.forms import build_model
 from makemore_pl.model.fold import fold
@@ -24,7 +25,6 @@ from makemore_pl.proof.certificate import (
     largest_gain,
 )
 from makemore_pl.proof.network_reader import stored_network
-from makemore_pl.runtime.metadata import Form
 
 
 def weights_of(block_size: int = 3, n_layers: int = 1, n_hidden: int = 40) -> FoldedWeights:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from makemore_pl.errors import VerificationError
+from makemore_pl.exported.metadata import FORMS, Form, ModelInfo
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.proof.network_reader import StoredFile, expect_same_graph, form_of
-from makemore_pl.runtime.metadata import FORMS, Form, ModelInfo
 
 
 def folded(block_size: int = 3, n_hidden: int = 40) -> torch.nn.Sequential:

@@ -16,6 +16,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_loop
 from torch import nn
 
+from makemore_pl.exported.metadata import FORMS, Form
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.network import BatchNormMLP
@@ -23,7 +24,6 @@ from makemore_pl.proof.logits import module_logits
 from makemore_pl.proof.trials import trials
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import sample_stepwise
-from makemore_pl.runtime.metadata import FORMS, Form
 
 BITS = 106
 """Twice float64's."""

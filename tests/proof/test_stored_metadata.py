@@ -10,9 +10,9 @@ import pytest
 from onnx import helper
 
 from makemore_pl.errors import VerificationError
+from makemore_pl.exported.metadata import ModelInfo
 from makemore_pl.proof.network_reader import StoredFile
 from makemore_pl.proof.stored_metadata import expect_same_claim, expect_same_info
-from makemore_pl.runtime.metadata import ModelInfo
 
 INFO = ModelInfo("abc", 3, 10, 200, 2, 5_000, "mlp", 8, "names", "f" * 64, "0" * 16)
 LABELLED = replace(INFO, labels=["F", "M"], label_shares=[0.75, 0.25], normalize="nfc", case="lower")

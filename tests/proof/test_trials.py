@@ -11,11 +11,11 @@ import pytest
 from helpers import random_weights
 from onnx import AttributeProto
 
+from makemore_pl.exported.metadata import FORMS, Form
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model import folded_weights
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.proof.trials import PLAIN_NAMES, Trial, trials
-from makemore_pl.runtime.metadata import FORMS, Form
 
 STEPS = 6
 WEIGHTS = random_weights(vocab_size=7)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from makemore_pl import Sampler
 from makemore_pl.errors import RejectionWarning, RequestError, TooFewNamesError
-from makemore_pl.runtime.metadata import MAX_LENGTH
+from makemore_pl.exported.metadata import MAX_LENGTH
 from makemore_pl.runtime.ways import PATIENCE
 from makemore_pl.wishes import automata
 from makemore_pl.wishes.id_uniforms import IdUniforms, uniforms_of_attempt

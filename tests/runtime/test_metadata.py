@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from makemore_pl.errors import ModelFileError
-from makemore_pl.runtime.metadata import ModelInfo, find_model, newest_export
+from makemore_pl.exported.metadata import ModelInfo, find_model, newest_export
 
 PROOF = {"contexts": 27, "contexts_total": 27, "exhaustive": True, "largest_deviation": 1e-7}
 INFO = ModelInfo(

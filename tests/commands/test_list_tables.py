@@ -38,7 +38,7 @@ def test_errors_of_tables_are_one_line(makemore: RunCommand, table: Path) -> Non
     for options, message in (
         (
             ["--data.weight_column", 2],
-            "yob.txt, line 1: the weight must be a number from 0 to 1e.15, not 'F'",
+            "line 1: the weight must be a number from 0 to 1e+15, not 'F'",
         ),
         (["--data.name_column", "name"], "yob.txt, line 1: no column of the name 'name'"),
         (["--data.name_column", 4], "yob.txt, line 1: no column 4; there are 3"),
