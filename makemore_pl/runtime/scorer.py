@@ -1,5 +1,6 @@
 """`Scorer`: how likely the model finds given names."""
 
+import copy
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -103,6 +104,14 @@ class Scorer:
     @cached_property
     def _model(self) -> NextCharacterModel:
         return _open(self._path)
+
+    def of_label(self, label: str | None) -> "Scorer":
+        """The same open file, for names of another label, or of any; errors as `Scorer`."""
+        scorer = copy.copy(self)
+        scorer._model, scorer._label = self._model, label
+        if label is not None:
+            self.info.label_id(label)
+        return scorer
 
     @property
     def guesses_labels(self) -> bool:

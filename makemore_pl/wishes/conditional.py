@@ -88,6 +88,12 @@ class Conditional:
         self._log_chance = self._backwards(self._log_p)
         self.log_probability = float(self._log_chance[0][0])
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its tables."""
+        arrays = [self.following, self._log_p, self._plain_log_p, *self._log_chance]
+        return sum({id(array): array.nbytes for array in arrays}.values())
+
     def log_collision(self) -> float:
         """log of the probability that two names, drawn independently, are the same: of the sum of squares."""
         return float(self._backwards(2 * self._log_p)[0][0]) - 2 * self.log_probability

@@ -28,6 +28,7 @@ FLOORS = (
     ("report",),
     ("parsing",),
     ("tables",),
+    ("service",),
     ("commands",),
     ("cli",),
     ("__main__",),
