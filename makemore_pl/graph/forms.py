@@ -40,7 +40,7 @@ def build_model(weights: FoldedWeights, form: Form) -> onnx.ModelProto:
     context = g.input("context", TensorProto.INT64, ["batch", weights.block_size])
     if weights.n_labels:
         label = g.input("label", TensorProto.INT64, ["batch"])
-        # Fails on more or fewer labels than contexts: ONNX Runtime's Concat takes none at all for some memory.
+        # Fails on more or fewer labels than contexts. ONNX Runtime's Concat takes none for any number.
         label = g.Reshape(label, g.Shape(context, start=0, end=1), allowzero=1)
         label = add_label_ids(g, weights, label)
         # An id that is no character's must fail, as without labels, and not be taken for a label's.
