@@ -48,7 +48,8 @@ class Columns:
     """Where a table holds names, weights and labels.
 
     A column given by name, or by a number that no column has, is looked up in the table's first line, its
-    header. Where all are given by number, or none is given, every line is a name, and names stand in column 1.
+    header. Where all are given by number, or none is given, every line has a name. Names stand in column 1
+    unless another is given.
     """
 
     name: Column = None
