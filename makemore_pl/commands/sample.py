@@ -14,9 +14,6 @@ from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
 
-FEW_NAMES = 10_000
-"""Up to so many names, preparing a sampler takes longer than it saves."""
-
 
 def run(command: str, args: list[str]) -> int:
     """Run the command; returns the exit code."""
@@ -29,7 +26,7 @@ def run(command: str, args: list[str]) -> int:
 def _new_names(options: Namespace) -> int:
     if options.key:
         raise RequestError("sample: --key is for --ids")
-    sampler = Sampler(model_or_newest(options.model), prepare=options.n > FEW_NAMES)
+    sampler = Sampler(model_or_newest(options.model), prepare=False)  # asked once
     with _told_of_rejections() as rejections:
         batches = sampler.stream(**_chosen(options, Request))
     if not rejections and not Wish(**_chosen(options, Wish)).is_plain:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from makemore_pl.exported.metadata import Form
+from makemore_pl.exported.metadata import TABLE, Form
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.model.folded_weights import FoldedWeights, Linear
 
@@ -64,7 +64,7 @@ def add_network(
         FormError: the form does not suit the network's size.
     """
     if form == "table":
-        return g.Gather(g.weight(weights.table), add_row(g, weights, context))  # (B,) -> (B, V)
+        return g.Gather(g.weight(weights.table, TABLE), add_row(g, weights, context))  # (B,) -> (B, V)
     first, *later = weights.linears
     if form == "mlp":
         embedded = g.Gather(g.weight(weights.embedding), context)  # (B, P) -> (B, P, C)
@@ -129,7 +129,7 @@ def add_all_logits(g: GraphBuilder, weights: FoldedWeights, form: Form, request:
             ONNX Runtime loads the file, but only in calls that need them.
     """
     if form == "table":
-        return g.weight(weights.table)
+        return g.weight(weights.table, TABLE)
     zero = g.Mul(g.Size(request), np.int64(0))
     numbers = g.Unsqueeze(g.Range(zero, np.int64(weights.n_contexts), np.int64(1)), np.array([1]))
     sizes = np.array(weights.space.sizes) if weights.n_labels else np.int64(weights.vocab_size)

@@ -33,8 +33,9 @@ class Sampler:
 
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
-        prepare: compute the sampler's tables once, when the file is opened, which takes a tenth of a second
-            and pays from the fourth call on; False computes them at each call.
+        prepare: compute the graph's tables once, when the file is opened, which takes a tenth of a second
+            and pays from the fourth call on; False computes them at each call. Thousands of names at a time
+            are drawn without them.
 
     Raises:
         ModelFileError: there is no such file, or it is not one of ours.

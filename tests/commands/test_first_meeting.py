@@ -34,10 +34,14 @@ def test_short_help_takes_the_first_sentence_and_the_default() -> None:
     full = (
         "usage:\n\noptions:\n"
         "  --data.path PATH      a list; more words. (type: str, default: names)\n"
+        "  --data.labels LABELS, --data.labels+ LABELS\n                        labels; more words. (type: str)\n"
         "  --other X  y\n"
     )
     lines = [line for line in short_help("fit", full).splitlines() if line.startswith("  --")]
-    assert [line.split() for line in lines] == [["--data.path", "a", "list", "(names)"]]
+    assert [line.split() for line in lines] == [
+        ["--data.path", "a", "list,", "one", "name", "per", "line,", "or", "a", "table", "(names)"],
+        ["--data.labels", "labels"],
+    ]
 
 
 @pytest.mark.parametrize(

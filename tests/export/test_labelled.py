@@ -26,6 +26,8 @@ from makemore_pl.errors import (
 from makemore_pl.export.export import export_checkpoint, verify_file
 from makemore_pl.exported.metadata import FORMS
 from makemore_pl.runs.checkpoint import read_checkpoint
+from makemore_pl.runtime.decoding import Decoding
+from makemore_pl.runtime.engines import GraphSampler, open_engine
 
 LABELS = ["girl", "böy", "x, y"]
 """Sorted, the second is the first."""
@@ -70,6 +72,20 @@ def test_the_file_is_the_checkpoint_read_by_hand(run: Path) -> None:
     report = json.loads((run / "verification.json").read_text(encoding="utf-8"))
     assert report["contexts"] == report["contexts_total"] == 3 * v**3
     assert report["checks"][0]["context_text"].split(": ")[0] in LABELS
+
+
+def test_many_names_are_drawn_from_the_table_of_all_labels(run: Path) -> None:
+    engine = open_engine(run / "sampler.onnx")
+    assert isinstance(engine, GraphSampler)
+    assert engine.table is not None
+    rng, v = np.random.default_rng(3), len(engine.info.vocabulary)
+    uniforms, label_ids = rng.random((3_000, 12), dtype=np.float32), v + rng.integers(3, size=3_000)
+    for decoding in (Decoding(), Decoding(temperature=0.7, top_k=3, min_length=4)):
+        request = uniforms, np.array([1, 2]), decoding, label_ids
+        codepoints, log_prob = engine.generate(*request)
+        due = engine.generate_all(*request)
+        np.testing.assert_array_equal(codepoints, due[1])
+        np.testing.assert_allclose(log_prob, due[2], atol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
