@@ -34,7 +34,8 @@ def test_short_help_takes_the_first_sentence_and_the_default() -> None:
     full = (
         "usage:\n\noptions:\n"
         "  --data.path PATH      a list; more words. (type: str, default: names)\n"
-        "  --data.labels LABELS, --data.labels+ LABELS\n                        labels; more words. (type: str)\n"
+        "  --data.labels LABELS, --data.labels+ LABELS\n"
+        "                        labels; more words. (type: str)\n"
         "  --other X  y\n"
     )
     lines = [line for line in short_help("fit", full).splitlines() if line.startswith("  --")]
