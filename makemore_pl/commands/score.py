@@ -39,7 +39,7 @@ def run(command: str, args: list[str]) -> int:
     parser.add_argument("--sort", action="store_true", help="strangest first; without it, in the order read")
     label_help = "of the names; if left out, the likeliest label of each is told, and how likely it is"
     parser.add_argument("--label", metavar="LABEL", help=label_help)
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)  # MODEL --sort FILE
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
         model, file = None, model  # `makemore score names.txt`: one argument only, which is the names

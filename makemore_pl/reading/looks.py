@@ -10,8 +10,10 @@ LOOKED_AT = 1000
 """Names from the beginning of a list."""
 FEWEST = 8
 """Fewer names show no pattern."""
-MOST = 0.9
-"""Share of the names that must show one."""
+MOST = 0.5
+"""Share of the names that must have the same number of columns: rows of a table may be ragged."""
+NUMERIC = 0.9
+"""Share of the cells that must be numbers, in a column of them."""
 MOST_CLASSES = 0.25
 """Different values, as a share of the rows, in a column that seems to hold classes."""
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*")
@@ -37,7 +39,7 @@ def looks_otherwise(names: Sequence[str]) -> str | None:
 def _looks_like_table(names: Sequence[str]) -> str | None:
     rows = [name.split(separator_of(names)) for name in names]
     [(n_columns, n_alike)] = Counter(map(len, rows)).most_common(1)
-    if n_columns > 1 and n_alike >= MOST * len(rows):
+    if n_columns > 1 and n_alike > MOST * len(rows):
         columns = list(zip(*(row for row in rows if len(row) == n_columns), strict=True))
         numeric = [i for i, column in enumerate(columns, start=1) if _are_numbers(column)]
         others = [i for i in range(1, n_columns + 1) if i not in numeric] or [1]
@@ -57,4 +59,4 @@ def _looks_like_table(names: Sequence[str]) -> str | None:
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
-    return sum(_NUMBER.fullmatch(cell.strip()) is not None for cell in cells) >= MOST * len(cells)
+    return sum(_NUMBER.fullmatch(cell.strip()) is not None for cell in cells) >= NUMERIC * len(cells)

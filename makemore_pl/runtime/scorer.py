@@ -97,9 +97,9 @@ class Scorer:
         path = find_model(model, MODEL_FILE)
         self._model = _open(path)
         self._path = path.absolute()
-        self._label = label
-        if label is not None:
-            self.info.label_id(label)  # refused at once
+        self._label = None if label is None else self.info.text_rules.spelled(label)
+        if self._label is not None:
+            self.info.label_id(self._label)  # refused at once
 
     @cached_property
     def _model(self) -> NextCharacterModel:

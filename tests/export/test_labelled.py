@@ -212,6 +212,9 @@ def test_what_the_commands_say(makemore: RunCommand, run: Path, tmp_path: Path) 
     info = makemore("info", run)
     assert "labels:      böy (" in info.out
     assert "normalize nfc" in info.out
+    rows = makemore("sample", run, "-n", 3, "--format", "json", "--label", "bo\u0308y").out
+    assert [row["label"] for row in json.loads(rows)] == ["b\u00f6y"] * 3  # in either Unicode form
+    assert Scorer(run, label="bo\u0308y").score(["ali"]) == Scorer(run, label="b\u00f6y").score(["ali"])
     rows = makemore("sample", run, "-n", 3, "--format", "json", "--label", "x, y").out
     assert [row["label"] for row in json.loads(rows)] == ["x, y"] * 3
     (tmp_path / "names.txt").write_text("anna\n", encoding="utf-8")

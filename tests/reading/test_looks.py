@@ -12,6 +12,7 @@ SSA = [f"{name},{sex},{n}" for sex in "FM" for n, name in enumerate(["Mary", "An
     [
         (SSA, "table of 3 columns.* --data.name_column 1 --data.weight_column 3 --data.label_column 2$"),
         (["name,sex,count", *SSA], "table of 3 columns"),
+        ([*SSA, "Mary,F", "Jo", "Ada,M", "Eve,M,5,and more"], "table of 3 columns"),
         (
             [f"{n}\t{name}" for n, name in enumerate("abcdefghij")],
             "name_column 2 --data.weight_column 1$",
