@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from makemore_pl.errors import RejectionWarning, TooFewNamesError
+from makemore_pl.errors import NotExactError, RejectionWarning, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.parsing.sampling_request import request_from
@@ -62,17 +62,25 @@ def _names_for_ids(request: IdRequest, options: Namespace) -> int:
         wish = request.wish()
         if wish != Wish():
             _say_probability(sampler, wish)
-        same = sampler.collision_probability(**vars(wish))
-        n = len(set(request.ids))
-        pairs = n * (n - 1) / 2 * same
-        many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
-        _say(f"ids: two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average")
+        _say(f"ids: {_pairs(sampler, request)}")
     rows = zip(request.ids, names, strict=True)
     if options.format == "text":
         sys.stdout.writelines(f"{text}\t{name}\n" for text, name in rows)
     else:
         write_rows(options.format, ("id", "name"), rows)
     return 0
+
+
+def _pairs(sampler: Sampler, request: IdRequest) -> str:
+    """How many ids get the same name, in words."""
+    try:
+        same = sampler.collision_probability(**vars(request.wish()))
+    except NotExactError as error:
+        return f"how often two get the same name is not computed: {error}"
+    n = len(set(request.ids))
+    pairs = n * (n - 1) / 2 * same
+    many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
+    return f"two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average"
 
 
 @contextmanager

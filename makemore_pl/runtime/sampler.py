@@ -152,7 +152,7 @@ class Sampler:
         wish, ids = request.wish().spelled(self.info.text_rules), list(request.ids)
         names: list[str] = []
         try:
-            conditional = self._conditionals.of(wish)
+            given = self._conditionals.of(wish)
         except NotExactError as error:
             warnings.warn(f"names are drawn and rejected: {error}", RejectionWarning, stacklevel=3)
             way = ways.rejecting(self._engine, wish)
@@ -163,10 +163,10 @@ class Sampler:
                     raise TooFewNamesError(len(ids), len(names), names) from error
                 names.append(name)
             return names
-        most = ways.exact(conditional, self._codepoints).most
+        most = ways.exact(given, self._codepoints).most
         for start in range(0, len(ids), most):
             some = ids[start : start + most]
-            tokens, _ = conditional.draw(len(some), IdUniforms(some, request.key))
+            tokens, _ = given.draw(len(some), IdUniforms(some, request.key))
             names += ways.to_text(self._codepoints[tokens])
         return names
 

@@ -13,7 +13,7 @@ from makemore_pl.runtime.engines import GraphSampler, Names, NextCharacterModel
 from makemore_pl.runtime.request import Wish
 
 if TYPE_CHECKING:
-    from makemore_pl.wishes.conditional import Conditional
+    from makemore_pl.runtime.exact import Given
 
 BATCH_ENTRIES = 1 << 21
 """Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
@@ -134,20 +134,23 @@ def _always(label: str) -> Callable[[NDArray[np.float32]], list[str]]:
     return lambda uniforms: [label] * len(uniforms)
 
 
-def exact(conditional: "Conditional", codepoints: NDArray[np.int32], label: str | None = None) -> Way:
+def exact(given: "Given", codepoints: NDArray[np.int32], label: str | None = None) -> Way:
     """From the distribution of names given a wish.
 
     Args:
-        conditional: the distribution.
+        given: the distribution.
         codepoints: int32 (V,), of each id.
-        label: of all names, if they have labels.
+        label: of all names, where one is asked for.
     """
+    from makemore_pl.wishes.mixture import Mixture
 
     def generate(uniforms: NDArray[np.float32]) -> Names:
-        tokens, log_prob = conditional.draw(len(uniforms), lambda step, names: uniforms[names, step])
+        tokens, log_prob = given.draw(len(uniforms), lambda step, names: uniforms[names, step])
         return codepoints[tokens], log_prob.astype(np.float32)
 
-    way = Way(conditional.max_length, len(codepoints), generate)
+    way = Way(given.n_uniforms, len(codepoints), generate)
+    if isinstance(given, Mixture):
+        return replace(way, labels=lambda uniforms: given.labels(uniforms[:, 0]))
     return way if label is None else replace(way, labels=_always(label))
 
 
