@@ -9,11 +9,11 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.files import written_output
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
-from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.scoring.arrow import arrow
+from makemore_pl.scoring.scorer import Scorer
 from makemore_pl.tables.score_table import LABEL_COLUMNS, SCORE_COLUMNS
 from makemore_pl.tables.table_files import NAME, form_of, read_table
 from makemore_pl.tables.table_function import expect_columns, expect_label_source

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from makemore_pl.errors import MakemoreError
-from makemore_pl.runtime.scorer import Score
+from makemore_pl.scoring.scorer import Score
 from makemore_pl.service.queries import FORMATS
 
 NOT_STORED = {"cache-control": "no-store"}

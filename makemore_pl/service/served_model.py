@@ -10,7 +10,7 @@ from makemore_pl.exported.metadata import MODEL_FILE, SAMPLER_FILE, ModelInfo
 from makemore_pl.page.web_runtime import WebRuntime
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
-from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.scoring.scorer import Scorer
 from makemore_pl.service import counters
 from makemore_pl.service.page_answers import PageAnswers
 from makemore_pl.service.queries import MODEL, read_pairs, read_request, split_format

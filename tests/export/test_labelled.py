@@ -181,7 +181,7 @@ def test_pairs_of_too_many_labels(
 ) -> None:
     """Ids have names all the same, and a line says what is not known."""
     (tmp_path / "ids").write_text("1\n2\n")
-    n_steps = Sampler(run)._given(Wish(label="girl")).n_steps
+    n_steps = Sampler(run)._conditionals.of(Wish(label="girl")).n_steps
     monkeypatch.setattr("makemore_pl.wishes.mixture.MOST_STEPS", 5 * n_steps)  # 3 labels, 6 pairs
     told = makemore("sample", run, "--ids", tmp_path / "ids")
     assert (told.code, len(told.out.splitlines())) == (0, 2)

@@ -21,7 +21,7 @@ from makemore_pl.export.export import export_checkpoint
 from makemore_pl.exported.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE
 from makemore_pl.runs.locks import HeldError, hold
 from makemore_pl.runs.run_folder import claim_run, hold_run
-from makemore_pl.runtime.scorer import Score
+from makemore_pl.scoring.scorer import Score
 
 FILES = (MODEL_FILE, SAMPLER_FILE, INFO_FILE, REPORT_FILE)
 SECONDS = 120

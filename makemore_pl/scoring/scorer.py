@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.character_ids import CharacterIds
-from makemore_pl.columns.text_column import TEXTS_PER_PIECE, TextColumn, pieces
-from makemore_pl.columns.transitions import Transitions
-from makemore_pl.columns.windows import Windows
 from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.request import expect_several
+from makemore_pl.scoring.character_ids import CharacterIds
+from makemore_pl.scoring.text_column import TEXTS_PER_PIECE, TextColumn, pieces
+from makemore_pl.scoring.transitions import Transitions
+from makemore_pl.scoring.windows import Windows
 from makemore_pl.text import TextRules
 
 PLAIN = TextRules("none", "keep")
