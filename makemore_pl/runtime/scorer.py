@@ -218,8 +218,9 @@ class Scorer:
 
 def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
     """The texts in the spelling of the training names."""
-    if rules == PLAIN or (rules.case == "keep" and texts.codepoints.dtype == np.uint8):
-        return texts  # ASCII, which no Unicode form changes
+    is_ascii = texts.codepoints.dtype == np.uint8  # which no Unicode form changes
+    if rules == PLAIN or (rules.case == "keep" and is_ascii and not _have_outer_spaces(texts)):
+        return texts
     whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     bounds = texts.offsets.tolist()
     names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
@@ -227,6 +228,12 @@ def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
         return texts
     changed = next(pieces(names)).texts
     return TextColumn(changed.codepoints, changed.offsets, texts.missing)
+
+
+def _have_outer_spaces(texts: TextColumn) -> bool:
+    starts, ends = texts.offsets[:-1], texts.offsets[1:]
+    filled = starts < ends
+    return bool((texts.codepoints[np.append(starts[filled], ends[filled] - 1)] <= ord(" ")).any())
 
 
 def _open(path: Path) -> NextCharacterModel:
