@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import QUICK, Result, RunCommand
+from helpers import LABELS, QUICK, Result, RunCommand
 from hypothesis import HealthCheck, settings
 
 from makemore_pl.cli import main
@@ -71,6 +71,21 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> Pa
         os.chdir(before)
     assert exit_info.value.code == 0
     return place / "checkpoints" / "short"
+
+
+@pytest.fixture(scope="session")
+def labelled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on names of a few letters, to keep contexts few; é is among them."""
+    place = tmp_path_factory.mktemp("labelled")
+    names = [name for name in find_list("names").names() if set(name) <= set("aeilmnr")][:300]
+    rows = [f'{name.replace("ee", "é")},"{LABELS[len(name) % 3]}"' for name in names]
+    (place / "list.csv").write_text("name,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    columns = ["--data.name_column", "name", "--data.label_column", "kind", "--data.batch_size", "64"]
+    options = ["--trainer.default_root_dir", str(place), "--run", "run", "--model.n_hidden", "24"]
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--data.path", str(place / "list.csv"), *columns, *options, *QUICK])
+    assert end.value.code == 0
+    return place / "run"
 
 
 @pytest.fixture(scope="session")

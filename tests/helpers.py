@@ -31,6 +31,8 @@ from makemore_pl.wishes.automata import DEAD, Automaton
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+LABELS = ["girl", "böy", "x, y"]
+"""Of `labelled_run`. Sorted, the second is the first."""
 EVIL = "<script>alert(1)</script>"
 """A name that must not become part of a page."""
 BLOCK = re.compile(r"(?P<mark><!--[^>]*-->\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.DOTALL)

@@ -12,7 +12,7 @@ from makemore_pl.text import TextRules
 
 PLAIN = TextRules("none", "keep")
 MOST_PROBABILITIES = 1 << 22
-"""Of all contexts: about so many are computed in a second."""
+"""Of all contexts, for each pair of labels: about so many are computed in a second."""
 
 
 def run(command: str, args: list[str]) -> int:
@@ -34,8 +34,11 @@ def run(command: str, args: list[str]) -> int:
 def _collision_probability(sampler: Sampler) -> float | str:
     """How likely two ids get the same name, or why that is not known."""
     info = sampler.info
-    if len(info.vocabulary) ** (info.block_size + 1) > MOST_PROBABILITIES:
-        return f"not computed for {info.block_size} characters of context"
+    n_labels = max(1, len(info.labels))
+    n_pairs = n_labels * (n_labels + 1) // 2
+    if n_pairs * len(info.vocabulary) ** (info.block_size + 1) > MOST_PROBABILITIES:
+        labels = f" and {n_pairs:,} pairs of labels" if info.labels else ""
+        return f"not computed for {info.block_size} characters of context{labels}"
     try:
         return sampler.collision_probability()
     except MakemoreError as error:

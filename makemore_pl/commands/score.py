@@ -1,6 +1,6 @@
 """`makemore score`: how likely the model finds given names."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain, repeat
@@ -9,18 +9,16 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.files import written_output
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
-from makemore_pl.runtime.scorer import Scorer
-from makemore_pl.tables.score_table import SCORE_COLUMNS
+from makemore_pl.scoring.arrow import arrow
+from makemore_pl.scoring.scorer import Scorer
+from makemore_pl.tables.score_table import LABEL_COLUMNS, SCORE_COLUMNS
 from makemore_pl.tables.table_files import NAME, form_of, read_table
-from makemore_pl.tables.table_function import expect_columns
+from makemore_pl.tables.table_function import expect_columns, expect_label_source
 from makemore_pl.tables.table_output import FORMS, as_list, text_output, write_table
 from makemore_pl.tables.terminal_progress import with_progress
-
-OF_LABELS = ("label", "label_probability")
 
 
 def run(command: str, args: list[str]) -> int:
@@ -39,6 +37,7 @@ def run(command: str, args: list[str]) -> int:
     parser.add_argument("--sort", action="store_true", help="strangest first; without it, in the order read")
     label_help = "of the names; if left out, the likeliest label of each is told, and how likely it is"
     parser.add_argument("--label", metavar="LABEL", help=label_help)
+    parser.add_argument("--label-column", metavar="NAME", help="the label of each name in a table")
     options = parser.parse_intermixed_args(args)  # MODEL --sort FILE
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
@@ -49,9 +48,11 @@ def run(command: str, args: list[str]) -> int:
         if options.output is None:
             raise RequestError("score: --format parquet needs --output FILE")
     scorer = Scorer(model_or_newest(model), label=options.label)
+    expect_label_source(scorer.info, options.label, options.label_column)
+    reads = [options.column or NAME, *([options.label_column] if options.label_column else [])]
     table = read_table(None if file == "-" else Path(file))
     batches = (batch.columns for batch in with_progress(table.batches, options.output))
-    scored = map(partial(_with_scores, scorer, options.column or NAME, str(file)), batches)
+    scored = map(partial(_with_scores, scorer, reads, str(file)), batches)
     with ExitStack() as stack:
         target = stack.enter_context(written_output(options.output)) if options.output else None
         _write(
@@ -64,13 +65,16 @@ def run(command: str, args: list[str]) -> int:
     return 0
 
 
-def _with_scores(scorer: Scorer, column: str, source: str, batch: Mapping[str, Any]) -> dict[str, Any]:
-    new = SCORE_COLUMNS + OF_LABELS if scorer.guesses_labels else SCORE_COLUMNS
-    expect_columns(list(batch), column, new, source)
+def _with_scores(
+    scorer: Scorer, reads: Sequence[str], source: str, batch: Mapping[str, Any]
+) -> dict[str, Any]:
+    guesses = scorer.guesses_labels and len(reads) == 1
+    new = SCORE_COLUMNS + LABEL_COLUMNS if guesses else SCORE_COLUMNS
+    expect_columns(list(batch), reads, new, source)
     try:
-        scores = scorer.columns(batch[column])
+        scores = scorer.columns(*(batch[column] for column in reads))
     except DataError as error:
-        raise DataError(f"{source}, column {column!r}: {error}") from error
+        raise DataError(f"{source}, column {' or '.join(map(repr, reads))}: {error}") from error
     return {**batch, **{name: getattr(scores, name) for name in new}}
 
 
@@ -108,13 +112,15 @@ def _write(
 def _print_lines(batch: dict[str, Any], text: TextIO) -> None:
     columns = [as_list(batch[name]) for name in (NAME, *SCORE_COLUMNS)]
     guesses: Iterable[Any] = repeat(())
-    if OF_LABELS[1] in batch:
-        guesses = zip(*(as_list(batch[name]) for name in OF_LABELS), strict=True)
+    if LABEL_COLUMNS[1] in batch:
+        guesses = zip(*(as_list(batch[name]) for name in LABEL_COLUMNS), strict=True)
     for (name, log_prob, per_character, perplexity, unknown), guess in zip(
         zip(*columns, strict=True), guesses, strict=False
     ):
         if log_prob is None:
-            why = "no name" if unknown is None else f"{name}  (unknown: {unknown})"
+            why = "no name"
+            if name is not None:
+                why = f"{name}  (unknown: {unknown})" if unknown else f"{name}  (no label)"
             text.write(f"{'-':>10} {'-':>10} {'-':>10}  {why}\n")
         else:
             shown = f"  {guess[0]} {guess[1]:.3f}" if guess else ""

@@ -39,7 +39,10 @@ def build_model(weights: FoldedWeights, form: Form) -> onnx.ModelProto:
     g = GraphBuilder()
     context = g.input("context", TensorProto.INT64, ["batch", weights.block_size])
     if weights.n_labels:
-        label = add_label_ids(g, weights, g.input("label", TensorProto.INT64, ["batch"]))
+        label = g.input("label", TensorProto.INT64, ["batch"])
+        # Fails on more or fewer labels than contexts. ONNX Runtime's Concat takes none for any number.
+        label = g.Reshape(label, g.Shape(context, start=0, end=1), allowzero=1)
+        label = add_label_ids(g, weights, label)
         # An id that is no character's must fail, as without labels, and not be taken for a label's.
         characters = g.Gather(np.arange(weights.vocab_size), context)
         context = g.Concat(g.Unsqueeze(label, np.array([1])), characters, axis=1)  # (B, 1 + T)

@@ -1,7 +1,9 @@
 """The distribution of an exported model's names, given a wish: its logits, bent, and the wish's automaton."""
 
 import math
+import threading
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +13,36 @@ from makemore_pl.exported.metadata import MODEL_FILE
 from makemore_pl.runtime.decoding import bend, log_softmax
 from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.request import Wish
-from makemore_pl.wishes.conditional import Conditional
+from makemore_pl.wishes.conditional import Conditional, LogProbs
+from makemore_pl.wishes.mixture import Mixture
+
+Given: TypeAlias = Conditional | Mixture
+"""The distribution of names given a wish; a mixture, where each name's label is drawn, too."""
 
 CONTEXTS_PER_CALL = 1 << 14
 """Bounds the memory of the network's hidden layers."""
+MOST_KEPT_BYTES = 64 << 20
+"""Of the tables of earlier wishes."""
+
+
+class Conditionals:
+    """A model's distributions given a wish. The latest ones are kept: their tables take longer than names."""
+
+    def __init__(self, model: NextCharacterModel) -> None:
+        self._model = model
+        self._kept: dict[Wish, Given] = {}  # the latest one comes last
+        self._lock = threading.Lock()
+
+    def of(self, wish: Wish) -> Given:
+        """The distribution given a wish; errors as `given`."""
+        wish = wish.spelled(self._model.info.text_rules)
+        found = self._kept.get(wish) or given(self._model, wish)  # others need not wait for it
+        with self._lock:
+            self._kept.pop(wish, None)
+            self._kept[wish] = found
+            while len(self._kept) > 1 and sum(c.n_bytes for c in self._kept.values()) > MOST_KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+        return found
 
 
 def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:
@@ -39,7 +67,7 @@ def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) 
     )
 
 
-def conditional(model: NextCharacterModel, wish: Wish) -> Conditional:
+def given(model: NextCharacterModel, wish: Wish) -> Given:
     """The distribution of a model's names, given a wish.
 
     Raises:
@@ -48,12 +76,33 @@ def conditional(model: NextCharacterModel, wish: Wish) -> Conditional:
         NotExactError: it cannot be computed; the message says why.
     """
     info = model.info
+    label = [] if wish.label is None else [info.label_id(wish.label)]
+    steps = wish.steps(info.longest_name)
+    automaton = wish.automaton(info.vocabulary)
+
+    def conditional(log_probs: LogProbs) -> Conditional:
+        return Conditional(log_probs, info.block_size, automaton, wish.min_length, max_length=steps)
+
+    result: Given
     if info.labels and wish.label is None:
-        raise NotExactError("names of all labels together have no exact probabilities; choose a label")
-    label = np.array([] if wish.label is None else [info.label_id(wish.label)], dtype=np.int64)  # (P - T,)
+        shares = {
+            name: share for name, share in zip(info.labels, info.label_shares, strict=True) if share > 0
+        }
+        log_probs = [_log_probs(model, wish, [info.label_id(name)]) for name in shares]
+        result = Mixture(shares, log_probs, conditional)
+    else:
+        result = conditional(_log_probs(model, wish, label))
+    if result.log_probability == -math.inf:
+        lengths = f"{wish.min_length:,} to {steps:,} characters"
+        raise RequestError(f"no name of {lengths} fulfils the wish: its probability is 0")
+    return result
+
+
+def _log_probs(model: NextCharacterModel, wish: Wish, label: list[int]) -> LogProbs:
+    """The network for one label, by its id (P - T,), as a function of the characters alone."""
 
     def log_probs(contexts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        labels = np.broadcast_to(label, (len(contexts), len(label)))
+        labels = np.broadcast_to(np.array(label, dtype=np.int64), (len(contexts), len(label)))
         contexts = np.concatenate([labels, contexts], axis=1)  # (m, T) -> (m, P)
         parts = np.split(contexts, range(CONTEXTS_PER_CALL, len(contexts), CONTEXTS_PER_CALL))
         logits = np.concatenate([model.next_logits(part) for part in parts])  # (m, P) -> (m, V)
@@ -62,11 +111,4 @@ def conditional(model: NextCharacterModel, wish: Wish) -> Conditional:
             raise ModelFileError("the model file is damaged (its logits are NaN or infinite)")
         return (log_softmax(bend(logits.astype(np.float64), wish)) if wish.bends else plain), plain
 
-    steps = wish.steps(info.longest_name)
-    result = Conditional(
-        log_probs, info.block_size, wish.automaton(info.vocabulary), wish.min_length, max_length=steps
-    )
-    if result.log_probability == -math.inf:
-        lengths = f"{wish.min_length:,} to {steps:,} characters"
-        raise RequestError(f"no name of {lengths} fulfils the wish: its probability is 0")
-    return result
+    return log_probs

@@ -1,5 +1,6 @@
 """Ways to draw names: as the engine does, exactly for a wish, or by rejecting what does not fulfil it."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ from makemore_pl.runtime.engines import GraphSampler, Names, NextCharacterModel
 from makemore_pl.runtime.request import Wish
 
 if TYPE_CHECKING:
-    from makemore_pl.wishes.conditional import Conditional
+    from makemore_pl.runtime.exact import Given
 
 BATCH_ENTRIES = 1 << 21
 """Entries of a batch's largest matrix: bounds its memory, however many names are asked for."""
@@ -51,18 +52,21 @@ class Way:
         """Names that may be drawn at a time."""
         return max(1, BATCH_ENTRIES // max(self.steps, self.entries_per_name))
 
-    def batches(self, n: int, seed: int | None) -> Iterator[Batch]:
-        """Draw n names, or fewer if the last 100,000 have all been rejected."""
+    def draw(self, uniforms: NDArray[np.float32]) -> Batch:
+        """A name for each row of uniforms (n, steps), kept or not."""
+        codepoints, log_probs = self.generate(uniforms)
+        return Batch(to_text(codepoints), log_probs.tolist(), self.labels(uniforms))
+
+    def batches(self, n: int, seed: int | None, most: int = sys.maxsize) -> Iterator[Batch]:
+        """Draw n names, at most so many at a time, or fewer if the last 100,000 have all been rejected."""
         generator = np.random.default_rng(seed)
         missing = n
         fruitless = 0  # draws since the last accepted name
         while missing > 0 and fruitless < PATIENCE:
             # Only some are kept: a surplus meets most requests in the first round.
-            size = min(self.most, missing if self.accept is None else max(1_000, 2 * missing))
+            size = min(most, self.most, missing if self.accept is None else max(1_000, 2 * missing))
             # A row a name: a seed's first names are the same, however many are asked for.
-            uniforms = generator.random((size, self.steps), dtype=np.float32)
-            codepoints, log_probs = self.generate(uniforms)
-            batch = Batch(to_text(codepoints), log_probs.tolist(), self.labels(uniforms))
+            batch = self.draw(generator.random((size, self.steps), dtype=np.float32))
             if self.accept is not None:
                 batch = batch.only([i for i, name in enumerate(batch.names) if self.accept(name)][:missing])
             missing -= len(batch.names)
@@ -77,8 +81,7 @@ class Way:
             uniforms: number of the attempt -> uniforms (1, steps).
         """
         for attempt in range(PATIENCE):
-            codepoints, _ = self.generate(uniforms(attempt))
-            [name] = to_text(codepoints)
+            [name] = self.draw(uniforms(attempt)).names
             if self.accept is None or self.accept(name):
                 return name
         return None
@@ -131,20 +134,23 @@ def _always(label: str) -> Callable[[NDArray[np.float32]], list[str]]:
     return lambda uniforms: [label] * len(uniforms)
 
 
-def exact(conditional: "Conditional", codepoints: NDArray[np.int32], label: str | None = None) -> Way:
+def exact(given: "Given", codepoints: NDArray[np.int32], label: str | None = None) -> Way:
     """From the distribution of names given a wish.
 
     Args:
-        conditional: the distribution.
+        given: the distribution.
         codepoints: int32 (V,), of each id.
-        label: of all names, if they have labels.
+        label: of all names, where one is asked for.
     """
+    from makemore_pl.wishes.mixture import Mixture
 
     def generate(uniforms: NDArray[np.float32]) -> Names:
-        tokens, log_prob = conditional.draw(len(uniforms), lambda step, names: uniforms[names, step])
+        tokens, log_prob = given.draw(len(uniforms), lambda step, names: uniforms[names, step])
         return codepoints[tokens], log_prob.astype(np.float32)
 
-    way = Way(conditional.max_length, len(codepoints), generate)
+    way = Way(given.n_uniforms, len(codepoints), generate)
+    if isinstance(given, Mixture):
+        return replace(way, labels=lambda uniforms: given.labels(uniforms[:, 0]))
     return way if label is None else replace(way, labels=_always(label))
 
 

@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import ModelFileError, RequestError
 from makemore_pl.exported.metadata import ModelInfo, modified
+from makemore_pl.scoring.arrow import arrow
 
 
 class Opened(Protocol):
@@ -20,6 +20,7 @@ class Opened(Protocol):
 
 
 Model = TypeVar("Model", bound=Opened)
+Purpose = TypeVar("Purpose", bound=Hashable)
 
 
 class TableFunction(ABC):
@@ -31,10 +32,10 @@ class TableFunction(ABC):
     Args:
         path: the model's file.
         info: its metadata.
-        reads: the column that is read.
+        reads: the columns that are read.
     """
 
-    def __init__(self, path: Path, info: ModelInfo, reads: str) -> None:
+    def __init__(self, path: Path, info: ModelInfo, *reads: str) -> None:
         self._path = path.absolute()
         self._export_id = info.export_id
         self._reads = reads
@@ -44,8 +45,8 @@ class TableFunction(ABC):
         """Names and Arrow types of the new columns."""
 
     @abstractmethod
-    def values(self, column: Any) -> list[Any]:
-        """The new columns' Arrow arrays, for a column of any library that speaks Arrow."""
+    def values(self, *columns: Any) -> list[Any]:
+        """The new columns' Arrow arrays, for the columns that are read, of any library that speaks Arrow."""
 
     def __call__(self, table: Any) -> Any:
         """Add the columns.
@@ -90,18 +91,18 @@ class TableFunction(ABC):
 
     def _new_columns(self, table: Any, names: Iterable[str]) -> dict[str, Any]:
         self._expect_columns(list(names))
-        arrays = self.values(table[self._reads])
+        arrays = self.values(*(table[name] for name in self._reads))
         return {name: array for (name, _), array in zip(self.fields(), arrays, strict=True)}
 
     def _expect_columns(self, names: Sequence[str]) -> None:
         expect_columns(names, self._reads, [name for name, _ in self.fields()])
 
-    def _opened(self, opener: Callable[[Path], Model], purpose: Hashable = None) -> Model:
+    def _opened(self, opener: Callable[[Path, Purpose], Model], purpose: Purpose) -> Model:
         """The model, opened once in a process, however often this function is unpickled there.
 
         Args:
-            opener: class of the model.
-            purpose: what else tells two of them apart.
+            opener: opens the model.
+            purpose: what else it is told, and what tells two of them apart.
 
         Raises:
             ModelFileError: it is another model than before.
@@ -113,18 +114,35 @@ class TableFunction(ABC):
 
 
 @lru_cache(maxsize=8)
-def _open_once(opener: Callable[[Path], Any], path: Path, time: float, purpose: Hashable) -> Any:
-    return opener(path)
+def _open_once(opener: Callable[[Path, Purpose], Any], path: Path, time: float, purpose: Purpose) -> Any:
+    return opener(path, purpose)
 
 
-def expect_columns(names: Sequence[str], reads: str, new: Sequence[str], source: str = "table") -> None:
-    """Check that a table has the column that is read, once, and none of those that are added.
+def expect_columns(
+    names: Sequence[str], reads: Sequence[str], new: Sequence[str], source: str = "table"
+) -> None:
+    """Check that a table has the columns that are read, once, and none of those that are added.
 
     Raises:
         RequestError: it is not so.
     """
-    if names.count(reads) != 1:
-        many = "several columns" if reads in names else "no column"
-        raise RequestError(f"{source}: {many} {reads!r}; there are {', '.join(map(str, names)):.500}")
+    for name in reads:
+        if names.count(name) != 1:
+            many = "several columns" if name in names else "no column"
+            raise RequestError(f"{source}: {many} {name!r}; there are {', '.join(map(str, names)):.500}")
     if taken := [name for name in new if name in names]:
         raise RequestError(f"{source}: the new column {taken[0]!r} is in the table already")
+
+
+def expect_label_source(info: ModelInfo, label: str | None, label_column: str | None) -> None:
+    """Check that labels come from one place, and that the model has them.
+
+    Raises:
+        RequestError: it is not so.
+    """
+    if label is not None:
+        info.label_id(label)
+    if label_column is not None and label is not None:
+        raise RequestError("label and label_column: only one of them can be given")
+    if label_column is not None and not info.labels:
+        raise RequestError(f"label_column: the model's names have no labels, so none of {label_column!r:.60}")

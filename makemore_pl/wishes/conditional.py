@@ -54,7 +54,7 @@ class Conditional:
     def __init__(
         self, log_probs: LogProbs, block_size: int, automaton: Automaton, min_length: int, max_length: int
     ) -> None:
-        self.max_length = max_length
+        self.max_length = self.n_uniforms = max_length  # characters, and at most so many draws for a name
         self.min_length = min_length
         n_ids = automaton.following.shape[1]
         width = len(automaton.accepts)
@@ -87,6 +87,14 @@ class Conditional:
         self._reached = self._reach()
         self._log_chance = self._backwards(self._log_p)
         self.log_probability = float(self._log_chance[0][0])
+        n_lengths = len(set(map(id, self._log_chance)))
+        self.n_steps = n_lengths * self._log_p.size
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its tables."""
+        arrays = [self.following, self._log_p, self._plain_log_p, *self._log_chance]
+        return sum({id(array): array.nbytes for array in arrays}.values())
 
     def log_collision(self) -> float:
         """log of the probability that two names, drawn independently, are the same: of the sum of squares."""
@@ -97,10 +105,9 @@ class Conditional:
         ways = np.array([1.0])  # to get to some states, with as many characters
         states = np.array([0])
         n_names = 0
-        for later in self._log_chance[1:]:
-            following = self.following[states]  # (a, V)
-            followed = np.repeat(ways[:, None], following.shape[1], axis=1)
-            followed[np.isneginf(later[following])] = 0  # leads to no name
+        for length in range(self.max_length + 1):
+            following = self.following_that_lead_on(states, length)  # (a, V)
+            followed = np.where(following == DEAD, 0, ways[:, None])
             n_names += int(followed[:, BOUNDARY].sum())
             after = np.bincount(following[:, 1:].ravel() + 1, followed[:, 1:].ravel())[1:]  # without DEAD
             states = np.flatnonzero(after)
@@ -142,6 +149,12 @@ class Conditional:
         log_weights = self._log_p[states] + self._log_chance[length + 1][self.following[states]]
         log_weights -= self._log_chance[length][states][:, None]
         return np.exp(log_weights, out=log_weights)
+
+    def following_that_lead_on(self, states: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """Next states of names of `length` characters: (a,) -> int64 (a, V), DEAD on the way to no name."""
+        following = self.following[states]
+        leads_on = np.isfinite(self._log_chance[length + 1][following]) & (states != DEAD)[:, None]
+        return np.where(leads_on, following, DEAD)
 
     def _reach(self) -> list[NDArray[np.int64]]:
         """For each length, the states that a name of that length can be in. Equal ones are one array."""

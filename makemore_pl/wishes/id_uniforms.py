@@ -6,6 +6,7 @@ by 2^32, where
     block(b) = BLAKE2b(b as 4 bytes, then the id in UTF-8), 64 bytes long, keyed with the key in UTF-8,
 
 a block is 16 words of 4 bytes, and all numbers are little-endian. An empty key is none. BLAKE2 is RFC 7693.
+If the name's label is drawn, too, it has the first uniform, and character i that of number i + 1.
 Where names are rejected, attempt number k (from 0) has the blocks from number k · 4,096 on.
 """
 

@@ -9,16 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers import QUICK, RunCommand, assert_one_line_error, open_graph
+from helpers import LABELS, RunCommand, assert_one_line_error, open_graph
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from makemore_pl import Sampler, Scorer
-from makemore_pl.cli import main
-from makemore_pl.data.lists import find_list
 from makemore_pl.errors import (
     ModelFileError,
-    NotExactError,
     RejectionWarning,
     RequestError,
     VerificationError,
@@ -28,24 +25,13 @@ from makemore_pl.exported.metadata import FORMS
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.runtime.engines import GraphSampler, open_engine
-
-LABELS = ["girl", "böy", "x, y"]
-"""Sorted, the second is the first."""
+from makemore_pl.runtime.request import Wish
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run on names of a few letters, to keep contexts few; é is among them."""
-    place = tmp_path_factory.mktemp("labelled")
-    names = [name for name in find_list("names").names() if set(name) <= set("aeilmnr")][:300]
-    rows = [f'{name.replace("ee", "é")},"{LABELS[len(name) % 3]}"' for name in names]
-    (place / "list.csv").write_text("name,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    columns = ["--data.name_column", "name", "--data.label_column", "kind", "--data.batch_size", "64"]
-    options = ["--trainer.default_root_dir", str(place), "--run", "run", "--model.n_hidden", "24"]
-    with pytest.raises(SystemExit) as end:
-        main(["fit", "--data.path", str(place / "list.csv"), *columns, *options, *QUICK])
-    assert end.value.code == 0
-    return place / "run"
+@pytest.fixture
+def run(labelled_run: Path) -> Path:
+    """Its folder."""
+    return labelled_run
 
 
 def everything(n_labels: int, v: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -158,7 +144,7 @@ def test_names_by_label_and_by_shares(run: Path, tmp_path: Path) -> None:
     assert len(kept.labels) == len(kept.names) == len(set(kept.names)) == 20
 
 
-def test_wishes_with_a_label_are_exact_and_without_one_rejected(run: Path) -> None:
+def test_wishes_are_exact_with_a_label_and_without(run: Path, makemore: RunCommand, tmp_path: Path) -> None:
     sampler = Sampler(run)
     chances = [sampler.probability(label=label, suffix="a") for label in sampler.info.labels]
     assert len(set(chances)) == 3
@@ -166,16 +152,41 @@ def test_wishes_with_a_label_are_exact_and_without_one_rejected(run: Path) -> No
     assert all(name.endswith("a") for name in batch.names)
     assert list(batch.labels) == ["girl"] * 10
     assert sampler.for_ids(["1", "2"], label="girl") == sampler.for_ids(["1", "2"], label="girl")
-    with pytest.raises(NotExactError, match="choose a label"):
-        sampler.probability(suffix="a")
-    with pytest.warns(RejectionWarning, match="choose a label"):
-        batches = list(sampler.stream(2_000, seed=1, suffix="a"))
-    labels = [label for batch in batches for label in batch.labels]
-    assert all(name.endswith("a") for batch in batches for name in batch.names)
+    shares = np.array(sampler.info.label_shares)
+    assert sampler.probability(suffix="a") == pytest.approx(shares @ chances, rel=1e-12)
+    [(names, _, labels)] = sampler.stream(2_000, seed=1, suffix="a")
+    assert all(name.endswith("a") for name in names)
     # By Bayes: the more of a label's names end so, the more often it is drawn.
-    due = np.array(chances) * sampler.info.label_shares
-    found = [labels.count(label) / len(labels) for label in sampler.info.labels]
+    due = np.array(chances) * shares
+    found = [list(labels).count(label) / len(labels) for label in sampler.info.labels]
     np.testing.assert_allclose(found, due / due.sum(), atol=0.05)
+    # What has no automaton is rejected, to the same distribution.
+    with pytest.warns(RejectionWarning, match="back-reference"):
+        [batch] = sampler.stream(10, seed=1, match=r"(.)\1", suffix="a")
+    assert set(batch.labels) <= set(LABELS)
+    # One name for each id: of the same label as another process draws.
+    ids = [f"user-{i}" for i in range(300)]
+    (tmp_path / "ids").write_text("\n".join(ids))
+    told = makemore("sample", run, "--ids", tmp_path / "ids", "--suffix", "a")
+    assert told.out == "".join(
+        f"{i}\t{n}\n" for i, n in zip(ids, sampler.for_ids(ids, suffix="a"), strict=True)
+    )
+    assert f"probability {shares @ chances:.3g}" in told.err
+    assert f"probability {sampler.collision_probability(suffix='a'):.3g}; of 300" in told.err
+    assert "ids:         two get the same name with probability" in makemore("info", run).out
+
+
+def test_pairs_of_too_many_labels(
+    makemore: RunCommand, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids have names all the same, and a line says what is not known."""
+    (tmp_path / "ids").write_text("1\n2\n")
+    n_steps = Sampler(run)._conditionals.of(Wish(label="girl")).n_steps
+    monkeypatch.setattr("makemore_pl.wishes.mixture.MOST_STEPS", 5 * n_steps)  # 3 labels, 6 pairs
+    told = makemore("sample", run, "--ids", tmp_path / "ids")
+    assert (told.code, len(told.out.splitlines())) == (0, 2)
+    [line] = told.err.splitlines()
+    assert line.startswith("ids: how often two get the same name is not computed: 6 pairs of labels")
 
 
 def test_the_likeliest_label_by_bayes(run: Path) -> None:

@@ -1,13 +1,14 @@
 """Texts as one array of code points: from lists, NumPy arrays and everything that speaks Arrow."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError
+from makemore_pl.scoring.arrow import arrow
 
 TEXTS_PER_PIECE = 1 << 16
 """Texts whose code points are held at a time."""
@@ -25,6 +26,11 @@ class TextColumn(NamedTuple):
     def lengths(self) -> NDArray[np.int64]:
         """Characters of each text, int64 (n,)."""
         return np.diff(self.offsets)
+
+    def to_list(self) -> list[str]:
+        """The texts, those that are missing as empty ones."""
+        whole = self.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        return [whole[start:end] for start, end in itertools.pairwise(self.offsets.tolist())]
 
     def parts(self, most: int) -> Iterator[slice]:
         """Rows in parts of at most so many characters and ends of texts, but of one row at least."""

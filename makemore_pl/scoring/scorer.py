@@ -1,6 +1,6 @@
 """`Scorer`: how likely the model finds given names."""
 
-import itertools
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.character_ids import CharacterIds
-from makemore_pl.columns.text_column import TEXTS_PER_PIECE, TextColumn, pieces
-from makemore_pl.columns.transitions import Transitions
-from makemore_pl.columns.windows import Windows
-from makemore_pl.errors import ModelFileError
+from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.request import expect_several
-from makemore_pl.text import TextRules
+from makemore_pl.scoring.character_ids import CharacterIds
+from makemore_pl.scoring.spelling import PLAIN, spelled
+from makemore_pl.scoring.text_column import TEXTS_PER_PIECE, TextColumn, pieces
+from makemore_pl.scoring.transitions import Transitions
+from makemore_pl.scoring.windows import Windows
 
-PLAIN = TextRules("none", "keep")
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
 CHARACTERS_PER_BATCH = 1 << 20
@@ -96,13 +95,23 @@ class Scorer:
         path = find_model(model, MODEL_FILE)
         self._model = _open(path)
         self._path = path.absolute()
-        self._label = None if label is None else self.info.text_rules.spelled(label)
-        if self._label is not None:
-            self.info.label_id(self._label)  # refused at once
+        self._take_label(label)
 
     @cached_property
     def _model(self) -> NextCharacterModel:
         return _open(self._path)
+
+    def of_label(self, label: str | None) -> "Scorer":
+        """The same open file, for names of another label, or of any; errors as `Scorer`."""
+        scorer = copy.copy(self)
+        scorer._model = self._model
+        scorer._take_label(label)
+        return scorer
+
+    def _take_label(self, label: str | None) -> None:
+        self._label = None if label is None else self.info.text_rules.spelled(label)
+        if self._label is not None:
+            self.info.label_id(self._label)  # refused at once
 
     @property
     def guesses_labels(self) -> bool:
@@ -154,15 +163,49 @@ class Scorer:
         """
         return self.columns(names).log_prob
 
-    def columns(self, names: Any) -> ScoreColumns:
-        """All figures of a column of names; arguments and errors as for `log_probs`."""
+    def columns(self, names: Any, labels: Any = None) -> ScoreColumns:
+        """All figures of a column of names.
+
+        Args:
+            names: n texts, see `log_probs`.
+            labels: the label of each, n texts likewise. Then a name's likelihood is that among names of its
+                label, and NaN without a label: where it is missing or empty.
+
+        Raises:
+            DataError: something is no text, or there are other than n labels.
+            RequestError: the model has no such label, or this scorer is for one.
+        """
         expect_several("names", names)
+        numbers = None if labels is None else self._label_numbers(labels)  # (n,)
         nothing, no_texts = np.zeros(0), np.zeros(0, dtype=object)
         parts = [ScoreColumns(nothing, nothing, no_texts, no_texts, nothing)]
+        n = 0
         for texts, places in pieces(names):
-            part = self._score(spelled(texts, self.info.text_rules))
-            parts.append(part if places is None else part.take(places))
+            texts = spelled(texts, self.info.text_rules)
+            start, n = n, n + len(texts.missing if places is None else places)
+            if numbers is not None and len(numbers) >= n:
+                parts.append(self._score_labelled(texts, places, numbers[start:n]))
+            else:
+                part = self._score(texts)
+                parts.append(part if places is None else part.take(places))
+        if numbers is not None and len(numbers) != n:
+            raise DataError(f"expected as many labels as names, {n:,}, found {len(numbers):,}")
         return ScoreColumns(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _label_numbers(self, labels: Any) -> NDArray[np.int64]:
+        """The number of each label, int64 (n,); -1 where it is missing or empty."""
+        expect_several("labels", labels)
+        if self._label is not None:
+            raise RequestError(f"labels: this scorer is for {self._label!r:.60}")
+        known = {"": -1}
+        numbers = [np.zeros(0, dtype=np.int64)]
+        for texts, places in pieces(labels):
+            different = texts.to_list()
+            for label in set(different) - known.keys():
+                known[label] = self.info.label_id(label) - len(self.info.vocabulary)
+            of_texts = np.array([*map(known.__getitem__, different), -1])
+            numbers.append(of_texts[:-1] if places is None else of_texts[places])
+        return np.concatenate(numbers)
 
     def score(self, names: Sequence[str]) -> list[Score]:
         """Scores in the order of `names`."""
@@ -192,7 +235,10 @@ class Scorer:
         for name, log_prob, unknown, guess in zip(names, log_probs, columns.unknown, guesses, strict=True):
             yield Score(name, None, unknown) if unknown else Score(name, log_prob, unknown, *guess)
 
-    def _score(self, texts: TextColumn) -> ScoreColumns:
+    def _log_probs(
+        self, texts: TextColumn
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.object_]]:
+        """log P(name | label), float64 (L, n), or log P(name), (1, n); and as `CharacterIds` gives them."""
         ids, is_known, unknown = self._character_ids(texts)
         log_probs = np.zeros((len(self._transitions), len(is_known)))  # (L, n), or (1, n)
         for rows in texts.parts(self._transitions[0].windows_at_once):
@@ -200,6 +246,12 @@ class Scorer:
             windows = Windows(ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.info.block_size)
             for i, transitions in enumerate(self._transitions):
                 log_probs[i, rows] = windows.sums(transitions.of(windows))
+        if np.isnan(log_probs[:, is_known]).any():
+            raise ModelFileError(f"{self._path}: damaged (its log-likelihoods are NaN)")
+        return log_probs, is_known, unknown
+
+    def _score(self, texts: TextColumn) -> ScoreColumns:
+        log_probs, is_known, unknown = self._log_probs(texts)
         label = np.full(len(is_known), None, dtype=object)
         probability = np.full(len(is_known), np.nan)
         log_prob = log_probs[0]
@@ -210,30 +262,22 @@ class Scorer:
             likeliest = log_probs.argmax(axis=0)
             label[is_known] = np.array(self.info.labels, dtype=object)[likeliest[is_known]]
             probability[is_known] = np.exp(log_probs.max(axis=0) - log_prob)[is_known]
-        if np.isnan(log_prob[is_known]).any():
-            raise ModelFileError(f"{self._path}: damaged (its log-likelihoods are NaN)")
         log_prob[~is_known] = np.nan
         return ScoreColumns(log_prob, log_prob / (texts.lengths + 1), unknown, label, probability)
 
-
-def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
-    """The texts in the spelling of the training names."""
-    is_ascii = texts.codepoints.dtype == np.uint8  # which no Unicode form changes
-    if rules == PLAIN or (rules.case == "keep" and is_ascii and not _have_outer_spaces(texts)):
-        return texts
-    whole = texts.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-    bounds = texts.offsets.tolist()
-    names = [rules.name(whole[start:end]) for start, end in itertools.pairwise(bounds)]
-    if not names:
-        return texts
-    changed = next(pieces(names)).texts
-    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
-
-
-def _have_outer_spaces(texts: TextColumn) -> bool:
-    starts, ends = texts.offsets[:-1], texts.offsets[1:]
-    filled = starts < ends
-    return bool((texts.codepoints[np.append(starts[filled], ends[filled] - 1)] <= ord(" ")).any())
+    def _score_labelled(
+        self, texts: TextColumn, places: NDArray[np.int64] | None, numbers: NDArray[np.int64]
+    ) -> ScoreColumns:
+        """Score names of the labels of these numbers (rows,), -1 for none."""
+        log_probs, is_known, unknown = self._log_probs(texts)
+        log_probs[:, ~is_known] = np.nan
+        rows = np.arange(len(numbers)) if places is None else places
+        rows = np.where(numbers < 0, -1, rows)
+        log_prob = np.pad(log_probs, ((0, 0), (0, 1)), constant_values=np.nan)[numbers, rows]
+        n_draws = np.append(texts.lengths + 1, 1)[rows]
+        no_label = np.full(len(rows), None, dtype=object)
+        nothing = np.full(len(rows), np.nan)
+        return ScoreColumns(log_prob, log_prob / n_draws, np.append(unknown, [None])[rows], no_label, nothing)
 
 
 def _open(path: Path) -> NextCharacterModel:

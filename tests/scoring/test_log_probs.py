@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from makemore_pl import Scorer
-from makemore_pl.columns import text_column, transitions
 from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.exported.metadata import Form, ModelInfo
 from makemore_pl.graph.forms import build_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel
+from makemore_pl.scoring import text_column, transitions
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 WIDE = "".join(map(chr, range(0x4E00, 0x4E00 + 32_767)))  # as many as a training list may have

@@ -1,0 +1,169 @@
+"""Names of all labels together, given a wish: against all names of all labels, one by one."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wish_cases import LONGEST, all_names, limit, network, wishes
+
+from makemore_pl.errors import NotExactError
+from makemore_pl.runtime.request import Wish
+from makemore_pl.vocabulary import Vocabulary
+from makemore_pl.wishes import mixture
+from makemore_pl.wishes.conditional import Conditional, LogProbs
+from makemore_pl.wishes.id_uniforms import IdUniforms
+from makemore_pl.wishes.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network for each label, and a wish."""
+
+    wish: Wish
+    vocabulary: Vocabulary
+    block_size: int
+    shares: dict[str, float]
+    log_probs: list[LogProbs]
+
+    def mixture(self) -> Mixture:
+        automaton = self.wish.automaton(self.vocabulary)
+
+        def given(log_probs: LogProbs) -> Conditional:
+            return Conditional(log_probs, self.block_size, automaton, self.wish.min_length, LONGEST)
+
+        return Mixture(self.shares, self.log_probs, given)
+
+    def joint(self) -> dict[tuple[str, str], float]:
+        """P(label, name) of all names that fulfil the wish."""
+        return {
+            (label, name): share * p
+            for (label, share), log_probs in zip(self.shares.items(), self.log_probs, strict=True)
+            for name, p in all_names(log_probs, self.vocabulary, self.block_size, LONGEST)
+            if p > 0 and self.wish.accepts(name)
+        }
+
+
+def case(wish: Wish, alphabet: str, block_size: int, parts: list[float], seed: int) -> Case:
+    vocabulary = Vocabulary(alphabet)
+    shares = {f"l{i}": part / sum(parts) for i, part in enumerate(parts)}
+    networks = [network(len(vocabulary), block_size, seed + i, wish) for i in range(len(parts))]
+    return Case(wish, vocabulary, block_size, shares, networks)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    alphabet = draw(st.sampled_from(["ab", "aé美"]))
+    parts = draw(st.lists(st.floats(0.01, 1), min_size=1, max_size=3))
+    return case(draw(wishes(alphabet)), alphabet, draw(st.integers(1, 2)), parts, draw(st.integers(0, 9)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_probabilities_are_those_of_all_names_of_all_labels(case: Case) -> None:
+    try:
+        result = case.mixture()
+    except NotExactError:
+        return
+    joint = case.joint()
+    names: dict[str, float] = {}
+    for (_, name), p in joint.items():
+        names[name] = names.get(name, 0) + p
+    total = math.fsum(joint.values())
+    assert math.exp(result.log_probability) == pytest.approx(total, abs=1e-12, rel=1e-12)
+    assert result.n_names() == len(names)
+    if total:
+        squares = math.fsum((p / total) ** 2 for p in names.values())
+        assert math.exp(result.log_collision()) == pytest.approx(squares, abs=1e-12)
+
+
+def draw_from(case: Case, n: int) -> list[tuple[str, str, float]]:
+    """Labels, names and log-likelihoods, from the uniforms of n ids."""
+    result = case.mixture()
+    ids = [str(i) for i in range(n)]
+    tokens, log_prob = result.draw(n, IdUniforms(ids, ""))
+    labels = result.labels(IdUniforms(ids, "")(0, np.arange(n)))
+    return list(zip(labels, map(case.vocabulary.decode, tokens), log_prob.tolist(), strict=True))
+
+
+WISH = Wish(contains=["ab"], match="[ab]$", top_k=3, min_length=2, max_length=LONGEST)
+THREE = case(WISH, "abc", 2, [1, 3, 2], 1)
+
+
+def chi_squared(
+    drawn: list[tuple[str, str, float]], joint: dict[tuple[str, str], float]
+) -> tuple[float, int]:
+    """Of pairs of label and name, those expected less than 10 times taken together; degrees of freedom."""
+    n, total = len(drawn), math.fsum(joint.values())
+    counts = Counter((label, name) for label, name, _ in drawn)
+    assert counts.keys() <= joint.keys()
+    often = {pair: n * p / total for pair, p in joint.items() if n * p / total >= 10}
+    rare, due = n - sum(counts[pair] for pair in often), n - math.fsum(often.values())
+    statistic = sum((counts[pair] - expected) ** 2 / expected for pair, expected in often.items())
+    return statistic + (rare - due) ** 2 / due, len(often)
+
+
+def test_labels_and_names_are_drawn_together() -> None:
+    """100,000 of them; fails by chance once in 10^6, and does where one label's share is off by a tenth."""
+    drawn, joint = draw_from(THREE, 100_000), THREE.joint()
+    statistic, freedom = chi_squared(drawn, joint)
+    assert freedom > 50
+    assert statistic < limit(freedom)
+    off = {(label, name): p * (1.1 if label == "l1" else 1) for (label, name), p in joint.items()}
+    assert chi_squared(drawn, off)[0] > limit(freedom)
+    plain = [dict(all_names(log_probs, THREE.vocabulary, 2, LONGEST)) for log_probs in unbent(THREE)]
+    for label, name, log_prob in drawn[:200]:
+        assert log_prob == pytest.approx(math.log(plain[int(label[1])][name]))
+
+
+def unbent(case: Case) -> list[LogProbs]:
+    """The networks as they are, without top-k."""
+
+    def of(log_probs: LogProbs) -> LogProbs:
+        return lambda contexts: (log_probs(contexts)[1],) * 2
+
+    return [of(log_probs) for log_probs in case.log_probs]
+
+
+def test_an_ids_name_by_the_docs() -> None:
+    """The label from word 0, character i from word i + 1; names of 16 characters need a second block."""
+    wish = Wish(match="^[ab]{16}$", max_length=16)
+    two = case(wish, "ab", 1, [1, 1], 0)
+    automaton = wish.automaton(two.vocabulary)
+
+    def given(log_probs: LogProbs) -> Conditional:
+        return Conditional(log_probs, 1, automaton, 1, 16)
+
+    parts = list(map(given, two.log_probs))
+    chances = [math.exp(part.log_probability) for part in parts]
+    share = chances[1] / sum(chances)  # such that both labels are drawn equally often
+    result = Mixture({"a": share, "b": 1 - share}, two.log_probs, given)
+    ids = [f"user-{i}" for i in range(50)]
+    tokens, _ = result.draw(50, IdUniforms(ids, "k"))
+    numbers = []
+    for text, row in zip(ids, tokens, strict=True):
+        one = IdUniforms([text], "k")
+        word, *words = [float(one(step, np.array([0]))[0]) for step in range(17)]
+        numbers.append(int(word >= 0.5))
+        [expected], _ = parts[numbers[-1]].draw(1, lambda step, names, words=words: np.array([words[step]]))
+        assert (row == expected).all()
+    assert set(numbers) == {0, 1}
+
+
+def test_too_many_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by what the first ones take; pairs of labels count for collisions alone."""
+    many = case(Wish(max_length=LONGEST), "ab", 2, [1] * 50, 0)
+    one = Mixture({"a": 1}, many.log_probs[:1], lambda p: many.mixture()._parts[0])._parts[0]
+    monkeypatch.setattr(mixture, "MOST_STEPS", 50 * one.n_steps)
+    result = many.mixture()
+    with pytest.raises(NotExactError, match="1,275 pairs of labels × "):
+        result.log_collision()
+    monkeypatch.setattr(mixture, "MOST_STEPS", 49 * one.n_steps)
+    with pytest.raises(NotExactError, match=r"50 labels × .* steps are more than"):
+        many.mixture()
+    monkeypatch.setenv("MAKEMORE_MAX_MEMORY", str(49 * one.n_bytes))
+    with pytest.raises(NotExactError, match=r"50 labels × .* = .*; at most"):
+        many.mixture()
