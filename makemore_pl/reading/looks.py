@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from makemore_pl.reading.name_tables import separator_of
+from makemore_pl.reading.rows import Rows
 
 LOOKED_AT = 1000
 """Names from the beginning of a list."""
@@ -16,6 +17,8 @@ NUMERIC = 0.9
 """Share of the cells that must be numbers, in a column of them."""
 MOST_CLASSES = 0.25
 """Different values, as a share of the rows, in a column that seems to hold classes."""
+TITLES = {"name", "names", "first name", "first_name", "firstname"}
+"""Names that are rather a column's."""
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*")
 
 
@@ -34,6 +37,24 @@ def looks_otherwise(names: Sequence[str]) -> str | None:
     if len(names) < FEWEST:
         return None
     return _looks_like_table(names)
+
+
+def first_looks_like_title(rows: Rows) -> str | None:
+    """What tells that the first name of a list is the title of a column, and what to do if it is so.
+
+    Args:
+        rows: the first ones of a list or table, none of which is taken for a header.
+    """
+    name, labels = rows.names[0], rows.labels
+    has_title = name.casefold() in TITLES
+    if labels and len(labels) >= FEWEST:
+        has_title |= labels[0] not in labels[1:] and len(set(labels)) <= MOST_CLASSES * len(labels)
+    if not has_title:
+        return None
+    return (
+        f"its first line looks like a header, and {name[:30]!r} is taken for a name; "
+        f"if it is a title: --data.name_column {name[:30]!r}, and other columns by their titles, too"
+    )
 
 
 def _looks_like_table(names: Sequence[str]) -> str | None:

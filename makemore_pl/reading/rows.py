@@ -42,6 +42,10 @@ class Rows:
     labels: list[str] | None = None
     n_respelled: int = 0
 
+    def first(self, n: int) -> "Rows":
+        """The first n names, and what stands beside them."""
+        return Rows(self.names[:n], self.weights and self.weights[:n], self.labels and self.labels[:n])
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -59,6 +63,10 @@ class Columns:
     @property
     def are_given(self) -> bool:
         return (self.name, self.weight, self.label) != (None, None, None)
+
+    @property
+    def have_titles(self) -> bool:
+        return any(isinstance(column, str) for column in (self.name, self.weight, self.label))
 
     def have_header(self, first: Sequence[str]) -> bool:
         """Tell whether the first line of a table is a header: one of the columns is given by its title."""

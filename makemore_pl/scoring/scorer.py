@@ -17,12 +17,11 @@ from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.request import expect_several
 from makemore_pl.scoring.character_ids import CharacterIds
+from makemore_pl.scoring.spelling import PLAIN, spelled
 from makemore_pl.scoring.text_column import TEXTS_PER_PIECE, TextColumn, pieces
 from makemore_pl.scoring.transitions import Transitions
 from makemore_pl.scoring.windows import Windows
-from makemore_pl.text import TextRules
 
-PLAIN = TextRules("none", "keep")
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
 CHARACTERS_PER_BATCH = 1 << 20
@@ -279,17 +278,6 @@ class Scorer:
         no_label = np.full(len(rows), None, dtype=object)
         nothing = np.full(len(rows), np.nan)
         return ScoreColumns(log_prob, log_prob / n_draws, np.append(unknown, [None])[rows], no_label, nothing)
-
-
-def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
-    """The texts in the spelling of the training names."""
-    if rules == PLAIN or (rules.case == "keep" and texts.codepoints.dtype == np.uint8):
-        return texts  # ASCII, which no Unicode form changes
-    names = list(map(rules.name, texts.to_list()))
-    if not names:
-        return texts
-    changed = next(pieces(names)).texts
-    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 
 def _open(path: Path) -> NextCharacterModel:
