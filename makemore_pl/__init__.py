@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from makemore_pl.runtime.sampler import Sampler as Sampler
-    from makemore_pl.runtime.scorer import Scorer as Scorer
+    from makemore_pl.scoring.scorer import Scorer as Scorer
 
 __version__ = "0.1.0"
 __all__ = ["Sampler", "Scorer", "__version__"]
+_MODULES = {"Sampler": "makemore_pl.runtime.sampler", "Scorer": "makemore_pl.scoring.scorer"}
 
 
 def __dir__() -> list[str]:
@@ -17,6 +18,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import the public classes on first use, so that `import makemore_pl` costs nothing."""
-    if name not in ("Sampler", "Scorer"):
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"makemore_pl.runtime.{name.lower()}"), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -30,10 +30,11 @@ COMMANDS = {
     "score": ("score", "log-likelihood and perplexity of given names"),
     "info": ("info", "what an exported file holds"),
     "page": ("write_page", "a web page that makes names in its visitor's browser"),
+    "serve": ("serve", "answer requests for names and scores over HTTP"),
 }
 """Of each command: its module under makemore_pl/commands, imported when it is needed, in which
 `run(command, args)` returns the exit code; and a line for the help."""
-CAPPED = ("export", "verify", "sample", "score", "info", "page")
+CAPPED = ("export", "verify", "sample", "score", "info", "page", "serve")
 """Commands that compute what files of other people say, which cannot be estimated: their memory is capped."""
 HELP = """\
 usage: makemore COMMAND [options]

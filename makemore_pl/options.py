@@ -7,9 +7,10 @@ derived from the same fields (parsing/runtime_parser.py).
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterable
-from dataclasses import MISSING, field, fields
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import MISSING, Field, field, fields
+from types import UnionType
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
 from makemore_pl.errors import RequestError
 
@@ -35,6 +36,35 @@ def option(default: Any, help: str, *, metavar: str | None = None, **limits: flo
     return field(default=default, metadata={"help": help, "metavar": metavar, "limits": limits})
 
 
+def value_type(f: Field[Any]) -> Any:
+    """Type of an option's value: int for `int | None`."""
+    return get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type
+
+
+def takes_several(f: Field[Any]) -> bool:
+    """True for an option that takes any number of texts."""
+    return value_type(f) in (Sequence[str], Collection[str])
+
+
+def read_value(f: Field[Any], text: str) -> Any:
+    """The value that a text gives an option; for one that takes several, one of them.
+
+    Raises:
+        RequestError: it is no such value. Whether it is within limits is checked by the options' own class.
+    """
+    kind, expected = value_type(f), {int: "a whole number", float: "a number", bool: "true or false"}
+    try:
+        return (
+            {"true": True, "false": False}[text] if kind is bool else kind(text) if kind in expected else text
+        )
+    except (KeyError, ValueError) as error:
+        raise RequestError(f"{_shown(f.name)} must be {expected[kind]}, not {text!r:.60}") from error
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", "-")
+
+
 def check_limits(options: Any) -> None:
     """Check every field of an options dataclass.
 
@@ -50,7 +80,7 @@ def check_limits(options: Any) -> None:
             raise RequestError(f"{name.replace('_', '-')} must be a number, not {value!r:.60}") from None
         if not fulfilled:
             expected = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in all_limits if n == name]
-            raise RequestError(f"{name.replace('_', '-')} must be {' and '.join(expected)}, not {value}")
+            raise RequestError(f"{_shown(name)} must be {' and '.join(expected)}, not {value}")
 
 
 @functools.cache

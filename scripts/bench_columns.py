@@ -27,7 +27,7 @@ from makemore_pl.commands.score import run as score
 from makemore_pl.data.lists import find_list
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
-from makemore_pl.runtime.scorer import Score, Scorer
+from makemore_pl.scoring.scorer import Score, Scorer
 
 ROWS_AT_ONCE = 1 << 18
 

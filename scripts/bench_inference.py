@@ -5,8 +5,8 @@
 
 Everything is measured in one process and one run, in turns, so that a busy machine slows all alike; medians
 over several repetitions. Baselines: the notebooks' way, one character of one name at a time through PyTorch;
-the same through ONNX Runtime; PyTorch on all names at once, plain and compiled; and namemaker, a Markov-chain
-generator from PyPI.
+the same through ONNX Runtime; PyTorch on all names at once, plain and compiled; namemaker, a Markov-chain
+generator from PyPI; and twenty lines of NumPy over a table of cumulative probabilities.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from makemore_pl.exported.metadata import FORMS
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.engines import NextCharacterModel, open_engine
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 from makemore_pl.runtime.sampler import Sampler
 
 Generate = Callable[[int], object]
@@ -132,6 +132,33 @@ def sampler_text(folder: Path) -> Generate:
     """The Python class, texts included."""
     sampler = Sampler(folder)
     return lambda n: sampler.sample(n, max_length=STEPS)
+
+
+def twenty_lines(file: Path) -> Generate:
+    """A table of cumulative probabilities, the names still alive, one comparison a step; texts included."""
+    engine = open_engine(file)
+    assert isinstance(engine, GraphSampler)
+    assert engine.table is not None
+    vocab_size, block_size = len(engine.info.vocabulary), engine.info.block_size
+    n_contexts = vocab_size**block_size
+    places = vocab_size ** np.arange(block_size - 1, -1, -1)
+    logits = engine.table.next_logits(np.arange(n_contexts)[:, None] // places % vocab_size)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    cumulative = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)  # (V^T, V)
+    codepoints, rng = engine.info.vocabulary.token_codepoints, np.random.default_rng(0)
+
+    def generate(n: int) -> object:
+        names = np.zeros((n, STEPS), np.int32)
+        uniforms = rng.random((n, STEPS), dtype=np.float32)
+        alive, contexts = np.arange(n), np.zeros(n, dtype=np.int64)
+        for step in range(STEPS):
+            ids = (cumulative[contexts, :-1] <= uniforms[alive, step, None]).sum(axis=1)
+            names[alive, step] = codepoints[ids]
+            longer = ids > 0
+            alive, contexts = alive[longer], (contexts[longer] * vocab_size + ids[longer]) % n_contexts
+        return names.view(f"<U{STEPS}")[:, 0].tolist()
+
+    return generate
 
 
 def measure(ways: dict[str, Generate], repetitions: int, budget: float) -> dict[str, dict[int, float]]:
@@ -282,6 +309,7 @@ def main() -> None:
                 f"sampler.onnx, {form}": sampler_run(folder / "sampler.onnx")
                 for form, folder in folders.items()
             },
+            "twenty lines of NumPy, texts": twenty_lines(folders["table"] / "sampler.onnx"),
             "Sampler.sample, texts": sampler_text(auto),
         }
         seconds = measure(ways, args.repetitions, args.budget)

@@ -36,7 +36,7 @@ from makemore_pl.proof.names import expect_borderline
 from makemore_pl.runs.checkpoint import read_checkpoint
 from makemore_pl.runtime.decoding import Decoding, log_softmax
 from makemore_pl.runtime.sampler import Sampler
-from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.scoring.scorer import Scorer
 
 ALPHABETS = (
     "abcdefghijklmnopqrstuvwxyz",

@@ -1,4 +1,4 @@
-"""What recalibrating BatchNorm brings on the dev split, and what recalibration and diagnostics cost.
+"""What recalibrating BatchNorm brings on dev, what it, diagnostics and Lightning itself cost.
 
 Times are those of the processor, so that other work on the machine counts little.
 
@@ -7,6 +7,7 @@ MAKEMORE_DATA_DIR=... python scripts/study_callbacks.py
 
 import argparse
 import copy
+import itertools
 import logging
 import statistics
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch.optim.swa_utils import update_bn
 
@@ -98,6 +100,46 @@ def compare_costs(recipe: str, repetitions: int) -> list[str]:
     ]
 
 
+class Empty(L.LightningModule):
+    """A module with nothing to compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: int, batch_idx: int) -> torch.Tensor:
+        return self.number.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.0)
+
+
+class Clock(Callback):
+    """Notes the processor time after each step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.times.append(time.process_time())
+
+
+def empty_step() -> float:
+    """Median CPU milliseconds of a step of an empty module: the floor of any training with Lightning."""
+    clock = Clock()
+    trainer = L.Trainer(
+        max_steps=2_000,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock],
+    )
+    trainer.fit(Empty(), torch.utils.data.DataLoader(list(range(2_000)), batch_size=None))  # type: ignore[arg-type]
+    return 1_000 * statistics.median(after - before for before, after in itertools.pairwise(clock.times))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,6 +147,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="fits of each recipe")
     seeds = parser.parse_args().seeds
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    print(f"a step of an empty module: {empty_step():.2f} ms\n")
     print("| recipe | seed | running | update_bn | CPU s | recalibrated | CPU s |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for recipe in RECIPES:

@@ -8,14 +8,16 @@ files. docs/index.md is the list of all pages; the sidebar is made from it.
 """
 
 import contextlib
+import inspect
 import io
 import json
 import os
+import pkgutil
 import re
 import shutil
 import sys
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import tour
@@ -45,6 +47,8 @@ build/site`: browsers refuse scripts of files.
 <iframe class="try" src="try/index.html" title="Made-up names" allow="clipboard-write"></iframe>
 ```
 """
+DOCUMENTED = re.compile(r"^\.\. auto\w+:: (makemore_pl[\w.]+)$", re.MULTILINE)
+"""A name on the page of the Python API."""
 REST = "More"
 """The section of the sidebar that takes up pages which docs/index.md does not list."""
 
@@ -180,6 +184,12 @@ def command_help() -> str:
     return "\n".join(parts)
 
 
+def file_that_defines(name: str) -> Path:
+    """The source file of a public class, function or module, wherever else it can be imported from."""
+    found = pkgutil.resolve_name(name)
+    return Path(inspect.getsourcefile(inspect.unwrap(found)) or "").resolve()
+
+
 def source_page(file: Path) -> str:
     """A page that shows a source file, with a line's number as its anchor."""
     from pygments import highlight
@@ -212,12 +222,7 @@ def assemble(folder: Path, try_it: Path) -> None:
     pages["commands"] = pages["commands"].replace(HELP_HERE, command_help())
     book = tour.notebook(pages["tour"], tour.stored_outputs())
     pages["tour"] = json.dumps(book, indent=1, ensure_ascii=False)
-    documented = re.findall(r"auto\w+:: (makemore_pl[\w.]*)", pages["api"])
-    for name in documented:
-        parts = PurePosixPath(*name.split("."))
-        found = [ROOT / part.with_suffix(".py") for part in (parts, parts.parent)]
-        site.sources.update(file for file in found if file.is_file())
-    site.sources |= {ROOT / "makemore_pl" / "runtime" / f"{name}.py" for name in ("sampler", "scorer")}
+    site.sources |= {file_that_defines(name) for name in DOCUMENTED.findall(pages["api"])}
     pages |= {f"code/{file.relative_to(ROOT)}": source_page(file) for file in site.sources}
     for page, text in pages.items():
         place = folder / file_of(page)

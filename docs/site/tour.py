@@ -107,7 +107,7 @@ def run() -> dict[str, str]:
     os.environ |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     text = TOUR.read_text(encoding="utf-8")
     empty = {cell.source: "" for cell in cells(text)}
-    book = nbformat.from_dict(notebook(text, empty))  # type: ignore[no-untyped-call]
+    book = nbformat.from_dict(notebook(text, empty))
     place = {"metadata": {"path": PLACE}}
     NotebookClient(book, timeout=None, kernel_name="python3", resources=place).execute()
     printed = {}

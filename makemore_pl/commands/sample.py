@@ -5,17 +5,14 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
-from makemore_pl.errors import NotExactError, RejectionWarning, RequestError, TooFewNamesError
+from makemore_pl.errors import NotExactError, RejectionWarning, TooFewNamesError
 from makemore_pl.parsing.names_io import write_rows
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
+from makemore_pl.parsing.sampling_request import request_from
 from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
-
-FEW_NAMES = 10_000
-"""Up to so many names, preparing a sampler takes longer than it saves."""
 
 
 def run(command: str, args: list[str]) -> int:
@@ -23,17 +20,20 @@ def run(command: str, args: list[str]) -> int:
     parser = RuntimeParser(command, "Make up names with an exported model.", ("text", "json", "csv"))
     parser.add_options(Request, IdRequest)
     options = parser.parse_args(args)
-    return _new_names(options) if options.ids is None else _names_for_ids(options)
+    request = request_from(vars(options))
+    if isinstance(request, IdRequest):
+        return _names_for_ids(request, options)
+    return _new_names(request, options)
 
 
-def _new_names(options: Namespace) -> int:
-    if options.key:
-        raise RequestError("sample: --key is for --ids")
-    sampler = Sampler(model_or_newest(options.model), prepare=options.n > FEW_NAMES)
+def _new_names(request: Request, options: Namespace) -> int:
+    sampler = Sampler(model_or_newest(options.model), prepare=False)  # asked once
     with _told_of_rejections() as rejections:
-        batches = sampler.stream(**_chosen(options, Request))
-    if not rejections and not Wish(**_chosen(options, Wish)).is_plain:
-        _say_probability(sampler, options)
+        batches = sampler.stream(**vars(request))
+    if not rejections and not request.is_plain:
+        _say_probability(sampler, request.wish())
+        if request.unique:
+            _say_how_many(sampler, request.wish())
     found = 0
 
     columns = ("name", "log_prob", "label") if sampler.info.labels else ("name", "log_prob")
@@ -48,23 +48,22 @@ def _new_names(options: Namespace) -> int:
         sys.stdout.writelines(f"{name}\n" for name, *_ in rows())
     else:
         write_rows(options.format, columns, rows())
-    if found < options.n:
+    if found < request.n:
         sys.stdout.flush()
-        raise TooFewNamesError(options.n, found)
+        raise TooFewNamesError(request.n, found)
     return 0
 
 
-def _names_for_ids(options: Namespace) -> int:
-    if options.unique or options.seed is not None:
-        raise RequestError("sample: --seed and --unique are not for --ids, each of which has its own name")
+def _names_for_ids(request: IdRequest, options: Namespace) -> int:
     sampler = Sampler(model_or_newest(options.model), prepare=False)
     with _told_of_rejections() as rejections:
-        names = sampler.for_ids(**_chosen(options, IdRequest))
+        names = sampler.for_ids(**vars(request))
     if not rejections:
-        if Wish(**_chosen(options, Wish)) != Wish():
-            _say_probability(sampler, options)
-        _say(f"ids: {_pairs(sampler, options)}")
-    rows = zip(options.ids, names, strict=True)
+        wish = request.wish()
+        if wish != Wish():
+            _say_probability(sampler, wish)
+        _say(f"ids: {_pairs(sampler, request)}")
+    rows = zip(request.ids, names, strict=True)
     if options.format == "text":
         sys.stdout.writelines(f"{text}\t{name}\n" for text, name in rows)
     else:
@@ -72,13 +71,13 @@ def _names_for_ids(options: Namespace) -> int:
     return 0
 
 
-def _pairs(sampler: Sampler, options: Namespace) -> str:
+def _pairs(sampler: Sampler, request: IdRequest) -> str:
     """How many ids get the same name, in words."""
     try:
-        same = sampler.collision_probability(**_chosen(options, Wish))
+        same = sampler.collision_probability(**vars(request.wish()))
     except NotExactError as error:
         return f"how often two get the same name is not computed: {error}"
-    n = len(set(options.ids))
+    n = len(set(request.ids))
     pairs = n * (n - 1) / 2 * same
     many = f"{pairs:,.0f}" if pairs >= 100 else f"{pairs:.3g}"
     return f"two get the same name with probability {same:.3g}; of {n:,}, {many} pairs on average"
@@ -95,17 +94,14 @@ def _told_of_rejections() -> Iterator[list[warnings.WarningMessage]]:
         _say(f"wish: {warning.message}")
 
 
-def _chosen(options: Namespace, kind: type[Any]) -> dict[str, Any]:
-    """What is given for the fields of an options dataclass."""
-    return {f.name: getattr(options, f.name) for f in fields(kind)}
-
-
-def _say_probability(sampler: Sampler, options: Namespace) -> None:
-    probability = sampler.probability(**_chosen(options, Wish))
+def _say_probability(sampler: Sampler, wish: Wish) -> None:
+    probability = sampler.probability(**vars(wish))
     _say(f"wish: probability {probability:.3g}" if probability else "wish: probability below 1e-307")
-    if options.unique:
-        n_names = sampler.n_names(**_chosen(options, Wish))
-        _say(f"wish: {'more than 10^12' if n_names is None else f'{n_names:,}'} different names")
+
+
+def _say_how_many(sampler: Sampler, wish: Wish) -> None:
+    n_names = sampler.n_names(**vars(wish))
+    _say(f"wish: {'more than 10^12' if n_names is None else f'{n_names:,}'} different names")
 
 
 def _say(line: str) -> None:

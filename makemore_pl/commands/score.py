@@ -9,11 +9,11 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.files import written_output
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
-from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.scoring.arrow import arrow
+from makemore_pl.scoring.scorer import Scorer
 from makemore_pl.tables.score_table import LABEL_COLUMNS, SCORE_COLUMNS
 from makemore_pl.tables.table_files import NAME, form_of, read_table
 from makemore_pl.tables.table_function import expect_columns, expect_label_source
@@ -38,7 +38,7 @@ def run(command: str, args: list[str]) -> int:
     label_help = "of the names; if left out, the likeliest label of each is told, and how likely it is"
     parser.add_argument("--label", metavar="LABEL", help=label_help)
     parser.add_argument("--label-column", metavar="NAME", help="the label of each name in a table")
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)  # MODEL --sort FILE
     model, file = options.model, options.file
     if file == "-" and model is not None and model.suffix != ".onnx" and not model.is_dir():
         model, file = None, model  # `makemore score names.txt`: one argument only, which is the names

@@ -72,11 +72,15 @@ def run(command: str, args: list[str]) -> int:
 
 
 def natural(command: str, args: list[str]) -> list[str]:
-    """The command line with a first argument that is no option as the option that is meant."""
+    """The command line with its first argument that is neither an option nor one's value as what it means."""
     option = {"fit": "--data.path", "lr-find": "--data.path"}.get(command, "--ckpt_path")
-    if command in ("export", "verify", "report") or not args or args[0].startswith("-"):
+    if command in ("export", "verify", "report"):
         return args
-    return [option, *args]
+    for i, (before, arg) in enumerate(zip(["", *args], args, strict=False)):
+        takes_value = before.startswith("-") and "=" not in before
+        if not takes_value and not arg.startswith("-"):
+            return [*args[:i], option, *args[i:]]
+    return args
 
 
 def with_config_files(args: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from makemore_pl.data.makemore_list import makemore_list
 from makemore_pl.errors import DataError
 from makemore_pl.files import file_size
 from makemore_pl.reading.lines import BLOCK_BYTES, read_names
-from makemore_pl.reading.looks import LOOKED_AT, looks_otherwise
+from makemore_pl.reading.looks import LOOKED_AT, first_looks_like_title, looks_otherwise
 from makemore_pl.reading.name_tables import TABLES, read_table
 from makemore_pl.reading.rows import NO_COLUMNS, Columns, Rows
 from makemore_pl.text import NFC, TextRules
@@ -59,8 +59,11 @@ class NameList:
         Args:
             n_respelled: names that were normalised.
         """
-        if not self.is_table and (looks := looks_otherwise(next(self.blocks()).names[:LOOKED_AT])):
-            yield f"{self.file}: {looks}"
+        if not self.columns.have_titles and self.file.suffix.lower() != ".parquet":
+            rows = next(self.blocks()).first(LOOKED_AT)
+            looks = None if self.is_table else looks_otherwise(rows.names)
+            if looks := looks or first_looks_like_title(rows):
+                yield f"{self.file}: {looks}"
         if n_respelled:
             are = "name is" if n_respelled == 1 else "names are"
             yield (

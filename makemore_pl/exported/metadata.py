@@ -26,6 +26,8 @@ SAMPLER_FILE = "sampler.onnx"
 REPORT_FILE = "verification.json"
 INFO_FILE = "model.json"
 """The metadata of `sampler.onnx` once more: onnxruntime-web cannot read them from there."""
+TABLE = "weight_table"
+"""Name of the tensor of all logits, in files of form `table`."""
 RUNS_DIR = Path("checkpoints")
 
 OPTIONAL: dict[str, Any] = {"labels": [], "label_shares": [], "normalize": "none", "case": "keep"}

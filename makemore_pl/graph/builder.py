@@ -59,18 +59,20 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
         return outputs
 
-    def constant(self, array: "NDArray[Any] | np.generic", stem: str = "constant") -> Value:
-        """An initializer; equal ones are stored once."""
+    def constant(
+        self, array: "NDArray[Any] | np.generic", stem: str = "constant", name: str | None = None
+    ) -> Value:
+        """An initializer; equal ones are stored once, under the first one's name."""
         array = np.asarray(array)
         key = (stem, array.dtype.str, array.shape, array.tobytes())
         stored = self._root._initializers
         if key not in stored:
-            stored[key] = numpy_helper.from_array(array, self._fresh(stem))
+            stored[key] = numpy_helper.from_array(array, name or self._fresh(stem))
         return stored[key].name
 
-    def weight(self, array: NDArray[np.floating[Any]]) -> Value:
+    def weight(self, array: NDArray[np.floating[Any]], name: str | None = None) -> Value:
         """An initializer of the network's own numbers, in float32. Its name says so: see `holds_weights`."""
-        return self.constant(np.float32(array), WEIGHT)
+        return self.constant(np.float32(array), WEIGHT, name)
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str] | None) -> Value:
         """A graph input; a text in `shape` names a dynamic dimension, None leaves the shape open."""

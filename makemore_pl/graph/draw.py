@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from makemore_pl.graph.builder import GraphBuilder, Operand, Value
+from makemore_pl.graph.builder import GraphBuilder, Value
 
 ROWS = np.array([1])
 """The axis along which each row is reduced."""
@@ -101,10 +101,9 @@ def _top_p(g: GraphBuilder, weights: Value, bend: Bend) -> Value:
     return g.Where(g.Less(weights, threshold), np.float64(0), weights)
 
 
-def add_without_boundary(g: GraphBuilder, scores: Value, vocab_size: int, rows: Operand) -> Value:
-    """scores float64 (R, V) with the boundary ruled out in the rows where bool (R, 1) or (1, 1) holds."""
-    boundary, others = g.node("Split", [scores, np.array([1, vocab_size - 1])], 2, axis=1)  # its id is 0
-    return g.Concat(g.Where(rows, np.float64(-np.inf), boundary), others, axis=1)
+def add_without_boundary(g: GraphBuilder, scores: Value, vocab_size: int) -> Value:
+    """scores float64 (R, V) with the boundary ruled out."""
+    return g.Add(scores, np.array([-np.inf] + [0.0] * (vocab_size - 1)))  # its id is 0
 
 
 def add_draw(g: GraphBuilder, weights: Value, uniforms: Value, vocab_size: int) -> tuple[Value, Value]:
@@ -120,7 +119,8 @@ def add_draw(g: GraphBuilder, weights: Value, uniforms: Value, vocab_size: int) 
     cumulative, total = _cumulative(g, weights, vocab_size)
     target = g.Mul(g.cast(uniforms, np.float64), total)  # (R, 1)
     # The last sum is the total, which no target below it reaches: left out, no id can be V.
-    return _count(g, g.LessOrEqual(cumulative, target)), total
+    below = g.cast(g.LessOrEqual(cumulative, target), np.float32)  # counts exactly up to 2^24, and fastest
+    return g.cast(g.ReduceSum(below, ROWS, keepdims=0), np.int64), total
 
 
 def add_plain_draw(
@@ -130,16 +130,16 @@ def add_plain_draw(
 
     Args:
         logits: float64 (R, V).
-        scores: the same without the boundary in short rows.
-        short: bool (R, 1) or (1, 1).
+        scores: the same, without the boundary if the draw is short.
+        short: bool (): the draw may not end the names.
         uniforms: float32 (R, 1).
 
     Returns:
-        Ids int64 (R,) and log p float64 (R,), in nats, with the boundary counted in short rows, too.
+        Ids int64 (R,) and log p float64 (R,), in nats, with the boundary counted even if the draw is short.
     """
     shifted, largest = add_shifted(g, scores)
     drawn, total = add_draw(g, add_weights(g, shifted), uniforms, vocab_size)  # (R, V) -> (R,)
-    # In a short row the boundary b is missing from the total: log(total + e^b), or b where e^b overflows.
+    # If short, the boundary b is missing from the total: log(total + e^b), or b where e^b overflows.
     boundary = g.Sub(g.Slice(logits, np.array([0]), np.array([1]), ROWS), largest)  # (R, 1)
     with_boundary = g.Max(g.Log(g.Add(total, g.Exp(g.Min(boundary, np.float64(700))))), boundary)
     log_total = g.Add(largest, g.Where(short, with_boundary, g.Log(total)))  # (R, 1)
@@ -169,21 +169,16 @@ def add_limits(g: GraphBuilder, weights: Value, vocab_size: int) -> Value:
     return g.Pad(limits, np.array([0, 0, 0, 1]), np.float32(np.inf))  # (R, V-1) -> (R, V)
 
 
-def add_draw_within(g: GraphBuilder, limits: Value, uniforms: Value, vocab_size: int, many: bool) -> Value:
+def add_draw_within(g: GraphBuilder, limits: Value, uniforms: Value) -> Value:
     """Draw the first id whose limit the uniform does not exceed.
 
     Args:
         limits: float32 (R, V), from `add_limits`.
         uniforms: float32 (R, 1); below 0 draws the boundary.
-        many: use more operators, which are faster for many rows. The ids are the same.
 
     Returns:
         Ids int64 (R,), from 0 to V-1 whatever the uniforms hold.
     """
-    if many:
-        # (R, 1) times (1, V) of ones: ONNX Runtime compares tensors of one shape faster than it broadcasts.
-        wide = g.MatMul(uniforms, np.ones((1, vocab_size), dtype=np.float32))
-        return _count(g, g.Less(limits, wide))
     # min(limit, u) rises with the limits as far as the first that is at least u, and then stays.
     return g.ArgMax(g.Min(limits, uniforms), axis=1, keepdims=0)
 
@@ -193,9 +188,3 @@ def _cumulative(g: GraphBuilder, weights: Value, vocab_size: int) -> tuple[Value
     cumulative = g.CumSum(weights, np.int64(1))  # (R, V)
     total = g.Gather(cumulative, np.array([vocab_size - 1]), axis=1)
     return g.Slice(cumulative, np.array([0]), np.array([vocab_size - 1]), ROWS), total
-
-
-def _count(g: GraphBuilder, flags: Value) -> Value:
-    """Number of true flags in each row: bool (R, V) -> int64 (R,)."""
-    # float32 counts exactly up to 2^24, and ONNX Runtime adds it fastest.
-    return g.cast(g.ReduceSum(g.cast(flags, np.float32), ROWS, keepdims=0), np.int64)

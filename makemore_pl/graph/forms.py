@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from makemore_pl.exported.metadata import Form
+from makemore_pl.exported.metadata import TABLE, Form
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.model.folded_weights import FoldedWeights, Linear
 
@@ -39,7 +39,10 @@ def build_model(weights: FoldedWeights, form: Form) -> onnx.ModelProto:
     g = GraphBuilder()
     context = g.input("context", TensorProto.INT64, ["batch", weights.block_size])
     if weights.n_labels:
-        label = add_label_ids(g, weights, g.input("label", TensorProto.INT64, ["batch"]))
+        label = g.input("label", TensorProto.INT64, ["batch"])
+        # Fails on more or fewer labels than contexts. ONNX Runtime's Concat takes none for any number.
+        label = g.Reshape(label, g.Shape(context, start=0, end=1), allowzero=1)
+        label = add_label_ids(g, weights, label)
         # An id that is no character's must fail, as without labels, and not be taken for a label's.
         characters = g.Gather(np.arange(weights.vocab_size), context)
         context = g.Concat(g.Unsqueeze(label, np.array([1])), characters, axis=1)  # (B, 1 + T)
@@ -64,7 +67,7 @@ def add_network(
         FormError: the form does not suit the network's size.
     """
     if form == "table":
-        return g.Gather(g.weight(weights.table), add_row(g, weights, context))  # (B,) -> (B, V)
+        return g.Gather(g.weight(weights.table, TABLE), add_row(g, weights, context))  # (B,) -> (B, V)
     first, *later = weights.linears
     if form == "mlp":
         embedded = g.Gather(g.weight(weights.embedding), context)  # (B, P) -> (B, P, C)
@@ -129,7 +132,7 @@ def add_all_logits(g: GraphBuilder, weights: FoldedWeights, form: Form, request:
             ONNX Runtime loads the file, but only in calls that need them.
     """
     if form == "table":
-        return g.weight(weights.table)
+        return g.weight(weights.table, TABLE)
     zero = g.Mul(g.Size(request), np.int64(0))
     numbers = g.Unsqueeze(g.Range(zero, np.int64(weights.n_contexts), np.int64(1)), np.array([1]))
     sizes = np.array(weights.space.sizes) if weights.n_labels else np.int64(weights.vocab_size)

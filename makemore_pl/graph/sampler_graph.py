@@ -1,11 +1,11 @@
 """`sampler.onnx`: prefix, draws and names, the whole of sampling in one ONNX graph.
 
-The loops that draw are in `loops.py`, their steps in `steps.py`, the rule of a single draw in `draw.py`; here
-is what surrounds them. The uniforms get a last column of -1, which draws the boundary, so that a name cut at
+The loop that draws is in `loops.py`, its steps in `steps.py`, the rule of a single draw in `draw.py`; here is
+what surrounds them. The uniforms get a last column of -1, which draws the boundary, so that a name cut at
 `steps` ends like any other; and a last row of -1, a name that ends at once, so that there is always one.
 
-Notation: n names, p prefix length, W = steps + 1 columns of the padded uniforms, K draws in all,
-T block size, P positions of a context (T, or with a label T + 1), V vocabulary size, L labels.
+Notation: n names, p prefix length, W = steps + 1 columns of the padded uniforms, T block size, P positions of
+a context (T, or with a label T + 1), V vocabulary size, L labels.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import ROWS, Bend, add_log_softmax
 from makemore_pl.graph.forms import add_network, add_row
 from makemore_pl.graph.labels import NameLabels
-from makemore_pl.graph.loops import FEW, add_few_by_limits, add_few_draws, add_many_draws, most_slots
-from makemore_pl.graph.steps import Request, Tables, add_tables, has_limits
+from makemore_pl.graph.loops import add_common_draws, add_draws
+from makemore_pl.graph.steps import Request, Tables, add_tables, is_common
 from makemore_pl.model.folded_weights import FoldedWeights
 
 FIRST = np.array([0])
@@ -73,18 +73,17 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     # From constants alone: ONNX Runtime computes these once, when it loads the file.
     tables = add_tables(g, request, bent=False) if weights.is_enumerable and form == "table" else None
     has_prefix = g.Greater(prefix_length, np.int64(0))
-    is_few = g.LessOrEqual(request.n, np.array([min(FEW, most_slots(weights))]))
 
     def any_request(g: GraphBuilder) -> Sequence[Value]:
-        return _any_request(g, request, labels, prefix, has_prefix, is_few, tables)
+        return _any_request(g, request, labels, prefix, has_prefix, tables)
 
     if tables is None:
         tokens, log_prob = any_request(g)
     else:
         # The commonest request bypasses all other branches: each If costs as much as half a character.
-        is_common = g.And(g.And(is_few, has_limits(g, request)), g.Not(has_prefix))
+        bypasses = g.And(is_common(g, request), g.Not(has_prefix))
         tokens, log_prob = g.choose(
-            is_common, lambda g: _few_names(g, *add_few_by_limits(g, request, tables)), any_request
+            bypasses, lambda g: _names(g, *add_common_draws(g, request, tables)), any_request
         )
     log_prob = g.Slice(log_prob, FIRST, np.array([-1]))  # (n + 1,) -> (n,)
     # GatherElements looks single numbers up in a fraction of the time of Gather, but wants equal ranks.
@@ -102,7 +101,6 @@ def _any_request(
     labels: NameLabels | None,
     prefix: Value,
     has_prefix: Value,
-    is_few: Value,
     tables: Tables | None,
 ) -> Sequence[Value]:
     """tokens int64 (n, length); log-likelihoods float64 (n + 1,)."""
@@ -112,20 +110,13 @@ def _any_request(
         lambda g: [request.context, request.row, np.zeros(1)],
     )
     request = replace(request, context=context, row=row)
-
-    def few(g: GraphBuilder) -> Sequence[Value]:
-        return _few_names(g, *add_few_draws(g, request, tables))
-
-    def many(g: GraphBuilder) -> Sequence[Value]:
-        return _names_in_place(g, request, *add_many_draws(g, request, tables))
-
-    names, log_prob = g.choose(is_few, few, many)
+    names, log_prob = _names(g, *add_draws(g, request, tables))
     tokens = g.choose(has_prefix, lambda g: [_with_prefix(g, request, prefix, names)], lambda g: [names])[0]
     return [tokens, g.Add(log_prob, prefix_log_prob)]
 
 
-def _few_names(g: GraphBuilder, ids: Value, log_p: Value, drawn: Value) -> Sequence[Value]:
-    """Names from what `add_few_draws` gives: int64 (n, drawn); log-likelihoods float64 (n + 1,)."""
+def _names(g: GraphBuilder, ids: Value, log_p: Value, drawn: Value) -> Sequence[Value]:
+    """Names from what `add_draws` gives: int64 (n, drawn); log-likelihoods float64 (n + 1,)."""
     names = g.Transpose(g.Slice(ids, np.array([0, 0]), np.array([-1, -1])), perm=[1, 0])
     return [names, g.ReduceSum(g.Where(drawn, log_p, np.float64(0)), FIRST, keepdims=0)]
 
@@ -162,34 +153,3 @@ def _with_prefix(g: GraphBuilder, request: Request, prefix: Value, names: Value)
     length = g.Add(g.ReduceSum(characters, FIRST, keepdims=1), g.Shape(names, start=1, end=2))
     length = g.Mul(length, g.Min(request.n, np.array([1])))  # 0 without names
     return g.Slice(g.Concat(columns, names, axis=1), FIRST, length, ROWS)
-
-
-def _names_in_place(
-    g: GraphBuilder, request: Request, at: Value, ids: Value, log_p: Value
-) -> Sequence[Value]:
-    """Put draws in any order together to names.
-
-    Args:
-        at: int64 (K,), each draw's place in the padded uniforms (n + 1, W), flat.
-        ids: int64 (K,), what was drawn.
-        log_p: float64 (K,), its log p.
-
-    Returns:
-        names int64 (n, drawn), as long as the longest; log-likelihoods float64 (n + 1,).
-    """
-    # Every draw has a place of its own; slots without work all draw the boundary in the last place.
-    # int32 suffices for ids and takes half the memory.
-    shape = g.Shape(request.uniforms)
-    blank = g.Reshape(g.Expand(np.int32(0), shape), np.array([-1]))
-    flat = g.ScatterElements(blank, at, g.cast(ids, np.int32))  # ((n + 1) * W,)
-    padded = g.Reshape(flat, shape)  # (n + 1, W)
-    used = g.cast(g.cast(g.ReduceMax(padded, FIRST, keepdims=0), np.bool_), np.int64)  # (W,), first 1, then 0
-    longest = g.ReduceSum(used, FIRST, keepdims=1)  # (1,)
-    names = g.Slice(padded, np.array([0, 0]), g.Concat(request.n, longest, axis=0))  # (n, drawn)
-    # Draws of the padding count for the row after the names.
-    width = g.Shape(request.uniforms, start=1, end=2)
-    name = g.Div(at, width)  # (K,)
-    column = g.Sub(at, g.Mul(name, width))  # (K,)
-    owner = g.Where(g.Less(column, g.Sub(width, np.array([1]))), name, request.n)
-    zeros = g.Expand(np.float64(0), g.Shape(request.uniforms, start=0, end=1))
-    return [g.cast(names, np.int64), g.ScatterElements(zeros, owner, log_p, reduction="add")]

@@ -1,4 +1,4 @@
-"""One step of the sampler's loops: from a context to the character that is drawn after it, as ONNX nodes.
+"""One step of the sampler's loop: from a context to the character that is drawn after it, as ONNX nodes.
 
 Two ways lead there:
 
@@ -7,8 +7,8 @@ Two ways lead there:
   draw changes (`add_limits`); a step is then a look-up and a comparison. For networks with few contexts,
   when the table is there anyway or so many names are requested that making it pays.
 
-Notation: n names, S names drawn at a time, W columns of the padded uniforms, T block size, P positions of a
-context (T, or with a label T + 1), V vocabulary size, R contexts: V^T for each label.
+Notation: n names, W columns of the padded uniforms, T block size, P positions of a context (T, or with a
+label T + 1), V vocabulary size, R contexts: V^T for each label, and S = n + 1 names drawn side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,11 +37,9 @@ from makemore_pl.model.folded_weights import FoldedWeights
 Tables = tuple[Value, Value, Value]
 """Limits float32 (2 * R, V), the second half without boundary; log p float64 (R * V,); and the number of the
 next context when the boundary is drawn, int64 (R,), to which the id drawn is added."""
-Column = Callable[[GraphBuilder], Value]
-"""Adds the nodes that give the column to be drawn: int64 (S,), or () where it is the same for all."""
-Step = Callable[[GraphBuilder, Value, Value, Column], tuple[Value, Value, Value]]
-"""(graph, states (S, ...), uniforms float32 (S, 1), column) -> ids drawn int64 (S,), states after them, and
-what leads to the draws' log p, (S,)."""
+Step = Callable[[GraphBuilder, Value, Value, Value], tuple[Value, Value, Value]]
+"""(graph, states (S, ...), uniforms float32 (S, 1), number of the draw int64 ()) -> ids drawn int64 (S,),
+states after them, and what leads to the draws' log p, (S,)."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
         return add_limits(g, weights, v)
 
     def both(g: GraphBuilder) -> Sequence[Value]:
-        without = add_without_boundary(g, scores, v, np.ones((1, 1), dtype=np.bool_))
-        return [g.Concat(limits(g, scores), limits(g, without), axis=0)]
+        return [g.Concat(limits(g, scores), limits(g, add_without_boundary(g, scores, v)), axis=0)]
 
     if bent:
         some_short = g.Greater(request.short, np.int64(0))
@@ -97,8 +94,8 @@ def add_tables(g: GraphBuilder, request: Request, bent: bool) -> Tables:
     return table, g.Reshape(add_log_softmax(g, scores), np.array([-1])), shifted
 
 
-def has_limits(g: GraphBuilder, request: Request) -> Value:
-    """bool (): `add_few_by_limits` can serve the request: plain draws, of which at most one is short."""
+def is_common(g: GraphBuilder, request: Request) -> Value:
+    """bool (): draws follow the plain model, and at most one of them is short."""
     return g.And(request.bend.is_off(g), g.LessOrEqual(request.short, np.int64(1)))
 
 
@@ -118,17 +115,21 @@ def transitions_of(g: GraphBuilder, request: Request, rows: Value, ids: Value) -
     return g.Add(g.Mul(rows, np.int64(request.weights.vocab_size)), ids)
 
 
-def step_by_limits(
-    request: Request, limits: Value, following: Value, many: bool, several_short: bool
-) -> Step:
-    """Step whose state is the context's number, from which log p follows: see `transitions_of`."""
-    v, r = request.weights.vocab_size, np.int64(request.weights.n_contexts)
+def step_by_limits(request: Request, tables: Tables, several_short: bool) -> Step:
+    """Step whose state is the context's number, from which log p follows: see `transitions_of`.
 
-    def step(g: GraphBuilder, rows: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
+    Args:
+        request: what is drawn.
+        tables: to look up in.
+        several_short: more than one draw may be short; else the first row says whether the first one is.
+    """
+    limits, _, following = tables
+
+    def step(g: GraphBuilder, rows: Value, uniforms: Value, i: Value) -> tuple[Value, Value, Value]:
         if several_short:
-            short = g.Less(column(g), request.short)  # (S,)
-            rows = g.Sub(rows, g.Where(short, r, np.int64(0)))  # see first_row
-        drawn = add_draw_within(g, g.Gather(limits, rows), uniforms, v, many)  # (S, V) -> (S,)
+            r = np.int64(request.weights.n_contexts)
+            rows = g.Sub(rows, g.Where(g.Less(i, request.short), r, np.int64(0)))  # see first_row
+        drawn = add_draw_within(g, g.Gather(limits, rows), uniforms)  # (S, V) -> (S,)
         return drawn, g.Add(g.GatherElements(following, rows), drawn), rows
 
     return step
@@ -144,14 +145,11 @@ def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) 
     """
     weights, v = request.weights, request.weights.vocab_size
     is_plain = request.bend.is_off(g)
-    some_short = g.Greater(request.short, np.int64(0))
 
-    def step(g: GraphBuilder, contexts: Value, uniforms: Value, column: Column) -> tuple[Value, Value, Value]:
+    def step(g: GraphBuilder, contexts: Value, uniforms: Value, i: Value) -> tuple[Value, Value, Value]:
         logits = g.cast(add_network(g, weights, request.form, contexts), np.float64)  # (S, P) -> (S, V)
-        short = g.Reshape(g.Less(column(g), request.short), np.array([-1, 1]))  # (S, 1) or (1, 1)
-        scores = g.choose(
-            some_short, lambda g: [add_without_boundary(g, logits, v, short)], lambda g: [logits]
-        )[0]
+        short = g.Less(i, request.short)
+        scores = g.choose(short, lambda g: [add_without_boundary(g, logits, v)], lambda g: [logits])[0]
 
         def bent(g: GraphBuilder) -> Sequence[Value]:
             drawn = add_draw(g, add_bent_weights(g, scores, request.bend), uniforms, v)[0]  # (S, V) -> (S,)

@@ -215,7 +215,8 @@ class LitBatchNormMLP(L.LightningModule):
         self.log(f"{stage}/bits_per_char", nll / math.log(2), sync_dist=True)
         if self.net.n_labels:
             texts = getattr(getattr(self.trainer, "datamodule", None), "labels", range(self.net.n_labels))
-            for label, nll in zip(texts, label_nll.compute(), strict=True):
+            nlls = label_nll.compute().reshape(-1)  # torchmetrics makes a scalar of a single one
+            for label, nll in zip(texts, nlls, strict=True):
                 if not nll.isnan():  # else the split has no name of that label
                     self.log(f"{stage}/nll/{label}", nll, sync_dist=True)
             label_nll.reset()

@@ -26,8 +26,8 @@ TEXTS = {
     "ckpt_path": "a checkpoint, a run's folder, or best or last of the newest run",
     "config": "a YAML file, or a shipped configuration by name: best, small-best, deep, makemore",
     "print_config": "print all options as YAML, and stop",
-    "run": "name of the run's folder below checkpoints/; by default the list's",
-    "resume": "auto: resume the run that --run names if it has begun, else begin it",
+    "run": "name of the run's folder; by default the list's",
+    "resume": "auto: resume the run if it has begun",
     "recalibrate": "take BatchNorm's statistics over the whole training set before each evaluation",
     "trainer.accelerator": "cpu, gpu, mps or auto",
     "trainer.devices": "how many",
@@ -36,6 +36,16 @@ TEXTS = {
     "trainer.max_epochs": "length of the run in passes over the list",
     "model.n_embd": "width of a character's embedding",
     "model.n_hidden": "width of each hidden layer",
+    "model.warmup": "share of the steps on which the rate rises",
+    "model.dropout": "share of activations zeroed in training",
+    "model.init": "scheme of the initial weights",
+    "data.path": "a list, one name per line, or a table",
+    "data.batch_size": "contexts per step, over all devices",
+    "data.eval_batch_size": "the same in evaluations",
+    "data.dedupe": "keep each name once",
+    "data.weight_power": "of weights in training, 0 to 1",
+    "data.weighted_figures": "use weights in evaluations, too",
+    "export.form": "mlp, fused, table or auto",
 }
 """In place of longer texts."""
 EXAMPLES = {
@@ -82,7 +92,7 @@ def short_help(command: str, full: str) -> str:
 
 def _options(full: str) -> Iterator[tuple[str, str]]:
     """Name and text of each option in a help."""
-    pattern = r"^  (?:-\w(?: \w+)?, )?--([\w.]+)(?:\[=\w+\])?(?: \S+)?(.*?)(?=^  -|^\S|\Z)"
+    pattern = r"^  (?:-\w(?: \w+)?, )?--([\w.]+)(?:\[=\w+\])?(?: \S+)?(?: --\S+ \S+)?(.*?)(?=^  -|^\S|\Z)"
     for match in re.finditer(pattern, full, re.MULTILINE | re.DOTALL):
         yield match[1], " ".join(match[2].split())
 

@@ -4,13 +4,13 @@ import argparse
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from makemore_pl.errors import RequestError
 from makemore_pl.exported.metadata import newest_export
-from makemore_pl.options import REQUIRED
+from makemore_pl.options import REQUIRED, read_value, value_type
 from makemore_pl.parsing.names_io import read_names
 
 QUIET = "print results and errors alone"
@@ -23,7 +23,7 @@ class RuntimeParser(argparse.ArgumentParser):
     Args:
         command: the command's name.
         description: one sentence for its help.
-        formats: forms of the output, the default first; none for a command that writes files.
+        formats: forms of the output, the default first; none for a command that prints nothing.
     """
 
     def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ def _value(f: Field[Any]) -> dict[str, Any]:
     """How argparse reads and explains the value of one option."""
     help = f.metadata["help"]
     default = None if f.default is REQUIRED else f.default
-    kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type  # int of int | None
+    kind = value_type(f)
     if kind is bool:
         return {"action": "store_true", "help": help}
     metavar = f.metadata["metavar"] or f.name.upper()
@@ -77,4 +77,4 @@ def _value(f: Field[Any]) -> dict[str, Any]:
         help = f"{help}; a file with one per line"
         return {"type": read_names, "default": default, "metavar": "FILE", "help": help}
     shown = help if default in (None, "") else f"{help} (default: {default})"
-    return {"type": kind, "default": default, "metavar": metavar, "help": shown}
+    return {"type": partial(read_value, f), "default": default, "metavar": metavar, "help": shown}

@@ -57,7 +57,7 @@ def compare_names(
     """Compare samplers with the step-by-step one over the trained model.
 
     Args:
-        samplers: one file opened in several ways. The first is given all trials, the others a seventh.
+        samplers: one file used in several ways. The first is given all trials, the others a seventh.
         trials: what is requested.
         logits: of the trained model in float64.
         block_size: T.

@@ -25,7 +25,7 @@ from makemore_pl.proof.logits import (
     float32_tolerance,
     module_logits,
 )
-from makemore_pl.proof.names import compare_names
+from makemore_pl.proof.names import Generate, compare_names
 from makemore_pl.proof.network_reader import StoredFile, form_of, read_stored, stored_network
 from makemore_pl.proof.progress import chunks_with_progress
 from makemore_pl.proof.proof_report import Report
@@ -67,7 +67,7 @@ def prove(
     codepoints = info.vocabulary.token_codepoints
     forms: list[tuple[StoredFile, Form]] = []
     models: list[Candidate] = []
-    samplers: list[GraphSampler] = []
+    samplers: list[Generate] = []
     certificate = None
     for path in files:
         stored = read_stored(path)
@@ -82,9 +82,11 @@ def prove(
             certificate = _certificate(weights, form, stored.model)
             models.append(Candidate(path.name, engine.next_logits, tolerance))
         else:
-            # As the runtime opens it for many calls, and for one: tables computed at load, or in the call.
+            # As the runtime uses it: tables computed at load, or in the call; or all logits taken from it.
             in_call = open_engine(path, prepare=False, content=stored.content)
-            samplers += [engine, cast(GraphSampler, in_call)]
+            samplers += [engine.generate_all, cast(GraphSampler, in_call).generate_all]
+            if engine.table is not None:
+                samplers.append(engine.generate_by_table)
 
     checks = compare(reference, [*candidates, *models], chunks_with_progress(contexts))
     for model in models:
@@ -93,7 +95,7 @@ def prove(
     names = None
     if samplers:
         names = compare_names(
-            [sampler.generate_all for sampler in samplers],
+            samplers,
             trials(weights, steps),
             _looked_up(reference, weights) if weights.is_enumerable else reference,
             trained.block_size,

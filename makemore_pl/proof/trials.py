@@ -1,8 +1,8 @@
 """Requests that together take every way through a sampler's graph.
 
-The graph chooses by the number of names (few, many, or so many draws that a table of limits pays), by whether
-there is a prefix, by how many draws may not end a name, and by how the distribution is bent. A test counts
-that every node of every form runs in these requests.
+The graph chooses by whether there are so many draws that a table of limits pays, by whether there is a
+prefix, by how many draws may not end a name, and by how the distribution is bent. A test counts that every
+node of every form runs in these requests.
 """
 
 import itertools
@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.graph.loops import DRAWS_PER_CONTEXT, FEW, most_slots
+from makemore_pl.graph.loops import DRAWS_PER_CONTEXT
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.runtime.decoding import Decoding
 from makemore_pl.vocabulary import BOUNDARY
 
 PLAIN_NAMES = 10_000
-"""Names drawn from the plain model; the other requests are for a few, or a few hundred."""
-FEW_NAMES = 10
+"""Names drawn from the plain model; the other requests are for fewer."""
+FEW_NAMES, MANY_NAMES = 100, 250
+"""Names of the other requests: for many, columns of zeros are added until a table of limits pays."""
 MAX_LOGITS = 1 << 25
 """Logits held at a time; of a very large vocabulary, fewer names are compared."""
 MOST_NUMBERS = 1 << 23
@@ -91,11 +92,10 @@ def trials(weights: FoldedWeights, steps: int) -> Iterator[Trial]:
         return Trial(next(seeds), n, steps, width, prefix, decoding, edges, v, weights.n_labels)
 
     yield trial(min(PLAIN_NAMES, max(100, MAX_LOGITS // v)), steps, prefixes[0], 1, {})
-    many = min(FEW, most_slots(weights)) + 1
-    sizes = [(FEW_NAMES, steps), (many, steps)]
-    enough = DRAWS_PER_CONTEXT * weights.n_contexts // (many + 1) + 1  # columns, so that a table pays
-    if weights.is_enumerable and steps < enough <= MOST_NUMBERS // many:
-        sizes.append((many, enough))
+    sizes = [(FEW_NAMES, steps)]
+    enough = DRAWS_PER_CONTEXT * weights.n_contexts // MANY_NAMES + 1
+    if weights.is_enumerable and enough <= MOST_NUMBERS // MANY_NAMES:
+        sizes.append((MANY_NAMES, max(steps, enough)))
     for (n, width), prefix, short in itertools.product([*sizes, (0, steps)], prefixes, SHORT):
         yield trial(n, width, prefix, short, {})
     # Every size with every bend; of each temperature and of each filter, with every minimal length.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from makemore_pl.errors import DataError
-from makemore_pl.reading.rows import MAX_NAME_LENGTH, Rows, fault
+from makemore_pl.reading.rows import MAX_NAME_LENGTH, NUL, Rows, fault
 from makemore_pl.text import NFC, TextRules
 
 BLOCK_BYTES = 1 << 20
@@ -28,7 +28,7 @@ def read_names(file: BinaryIO, source: str, rules: TextRules = NFC) -> Iterator[
         # Only LF and CRLF end a line: str.splitlines would also split at U+2028 and others.
         lines = text.split("\n")
         names = [name for line in lines if (name := line.strip())]
-        if "\0" in text or "\r" in "".join(names) or max(map(len, names), default=0) > MAX_NAME_LENGTH:
+        if "\r" in "".join(names) or max(map(len, names), default=0) > MAX_NAME_LENGTH:
             number, reason = next(found for found in enumerate(map(fault, lines), first_line) if found[1])
             raise DataError(f"{source}, line {number}: {reason}")
         spelled, n_respelled = rules.names(names)
@@ -49,6 +49,9 @@ def read_text(file: BinaryIO, source: str) -> Iterator[tuple[int, str]]:
         DataError: with file and line number, where it is no text.
     """
     for line, content in _whole_lines(file, source):
+        if (place := content.find(b"\0")) >= 0:
+            line += content.count(b"\n", 0, place)
+            raise DataError(f"{source}, line {line}: {NUL}")
         try:
             yield line, content.decode()
         except UnicodeDecodeError as error:
@@ -81,12 +84,14 @@ def _as_utf8(file: BinaryIO, source: str) -> Iterator[bytes]:
         raise DataError(f"{source}: UTF-32; to convert it: iconv -f UTF-32 -t UTF-8")
     utf16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}.get(start[:2])
     if utf16 is None:
-        yield start.removeprefix(codecs.BOM_UTF8)
-        while block := file.read(BLOCK_BYTES):
+        # What a file is, a separator say, is told from its first block: so this must be no short one.
+        block = start.removeprefix(codecs.BOM_UTF8) + file.read(BLOCK_BYTES)
+        while block:
             yield block
+            block = file.read(BLOCK_BYTES)
         return
     decoder = codecs.getincrementaldecoder(utf16)()
-    line, block = 1, start[2:]
+    line, block = 1, start[2:] + file.read(BLOCK_BYTES)
     while True:
         try:
             text = decoder.decode(block, final=not block)

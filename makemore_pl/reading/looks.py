@@ -5,15 +5,20 @@ from collections import Counter
 from collections.abc import Sequence
 
 from makemore_pl.reading.name_tables import separator_of
+from makemore_pl.reading.rows import Rows
 
 LOOKED_AT = 1000
 """Names from the beginning of a list."""
 FEWEST = 8
 """Fewer names show no pattern."""
-MOST = 0.9
-"""Share of the names that must show one."""
+MOST = 0.5
+"""Share of the names that must have the same number of columns: rows of a table may be ragged."""
+NUMERIC = 0.9
+"""Share of the cells that must be numbers, in a column of them."""
 MOST_CLASSES = 0.25
 """Different values, as a share of the rows, in a column that seems to hold classes."""
+TITLES = {"name", "names", "first name", "first_name", "firstname"}
+"""Names that are rather a column's."""
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*")
 
 
@@ -34,10 +39,28 @@ def looks_otherwise(names: Sequence[str]) -> str | None:
     return _looks_like_table(names)
 
 
+def first_looks_like_title(rows: Rows) -> str | None:
+    """What tells that the first name of a list is the title of a column, and what to do if it is so.
+
+    Args:
+        rows: the first ones of a list or table, none of which is taken for a header.
+    """
+    name, labels = rows.names[0], rows.labels
+    has_title = name.casefold() in TITLES
+    if labels and len(labels) >= FEWEST:
+        has_title |= labels[0] not in labels[1:] and len(set(labels)) <= MOST_CLASSES * len(labels)
+    if not has_title:
+        return None
+    return (
+        f"its first line looks like a header, and {name[:30]!r} is taken for a name; "
+        f"if it is a title: --data.name_column {name[:30]!r}, and other columns by their titles, too"
+    )
+
+
 def _looks_like_table(names: Sequence[str]) -> str | None:
     rows = [name.split(separator_of(names)) for name in names]
     [(n_columns, n_alike)] = Counter(map(len, rows)).most_common(1)
-    if n_columns > 1 and n_alike >= MOST * len(rows):
+    if n_columns > 1 and n_alike > MOST * len(rows):
         columns = list(zip(*(row for row in rows if len(row) == n_columns), strict=True))
         numeric = [i for i, column in enumerate(columns, start=1) if _are_numbers(column)]
         others = [i for i in range(1, n_columns + 1) if i not in numeric] or [1]
@@ -57,4 +80,4 @@ def _looks_like_table(names: Sequence[str]) -> str | None:
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
-    return sum(_NUMBER.fullmatch(cell.strip()) is not None for cell in cells) >= MOST * len(cells)
+    return sum(_NUMBER.fullmatch(cell.strip()) is not None for cell in cells) >= NUMERIC * len(cells)

@@ -8,12 +8,14 @@ from itertools import compress, islice
 from typing import TypeVar
 
 from makemore_pl.errors import DataError
-from makemore_pl.text import TextRules
+from makemore_pl.text import NFC, TextRules
 
 MAX_NAME_LENGTH = 256
 """Longest name accepted, in characters. A longer one is rarely a name and more often a wrong file."""
 MOST_WEIGHT = 1e15
 """Above it, sums of weights would lose single ones."""
+NUL = "a NUL character; is this a text file, or UTF-16 without a byte order mark?"
+CARRIAGE_RETURN = "a carriage return inside a {}; use LF or CRLF line ends"
 ROWS = 1 << 16
 """Rows of a table that are read at a time."""
 
@@ -40,13 +42,18 @@ class Rows:
     labels: list[str] | None = None
     n_respelled: int = 0
 
+    def first(self, n: int) -> "Rows":
+        """The first n names, and what stands beside them."""
+        return Rows(self.names[:n], self.weights and self.weights[:n], self.labels and self.labels[:n])
+
 
 @dataclass(frozen=True)
 class Columns:
     """Where a table holds names, weights and labels.
 
-    A column given by name is looked up in the table's first line, its header. Where all are given by number,
-    or none is given, every line is a name, and names stand in column 1.
+    A column given by name, or by a number that no column has, is looked up in the table's first line, its
+    header. Where all are given by number, or none is given, every line has a name. Names stand in column 1
+    unless another is given.
     """
 
     name: Column = None
@@ -58,8 +65,13 @@ class Columns:
         return (self.name, self.weight, self.label) != (None, None, None)
 
     @property
-    def have_header(self) -> bool:
+    def have_titles(self) -> bool:
         return any(isinstance(column, str) for column in (self.name, self.weight, self.label))
+
+    def have_header(self, first: Sequence[str]) -> bool:
+        """Tell whether the first line of a table is a header: one of the columns is given by its title."""
+        given = (column for column in (self.name, self.weight, self.label) if column is not None)
+        return not all(_is_number(column, first) for column in given)
 
     def places(self, first: Sequence[str], source: str) -> list[int | None]:
         """The place, from 0, of names, weights and labels in each row.
@@ -86,15 +98,21 @@ NO_COLUMNS = Columns()
 def _place(column: Column, first: Sequence[str], source: str) -> int | None:
     if column is None:
         return None
-    if isinstance(column, int):
-        if not 1 <= column <= len(first):
-            raise DataError(f"{source}: no column {column}; there are {len(first)} ({_in_short(first)})")
-        return column - 1
-    found = [i for i, title in enumerate(first) if title.strip() == column.strip()]
+    if _is_number(column, first):
+        return int(column) - 1
+    wanted = NFC.spelled(str(column))
+    found = [i for i, title in enumerate(first) if NFC.spelled(title) == wanted]
+    if isinstance(column, int) and not found:
+        raise DataError(f"{source}: no column {column}; there are {len(first)} ({_in_short(first)})")
     if len(found) != 1:
         several = f"{len(found)} columns" if found else "no column"
         raise DataError(f"{source}: {several} of the name {column!r}; its first line is {_in_short(first)}")
     return found[0]
+
+
+def _is_number(column: Column, first: Sequence[str]) -> bool:
+    """Tell whether a column is given by its number. A year, say, is a title: no table has so many columns."""
+    return isinstance(column, int) and 1 <= column <= len(first)
 
 
 def _in_short(cells: Sequence[str]) -> str:
@@ -192,11 +210,11 @@ def fault(line: str) -> str | None:
     """The reason why a line is not a name; None for a name."""
     name = line.strip()
     if "\0" in line:
-        return "a NUL character; is this a text file?"
+        return NUL
     if len(name) > MAX_NAME_LENGTH:
         return f"{len(name):,} characters, more than {MAX_NAME_LENGTH}; one name per line is expected"
     if "\r" in name:
-        return "a carriage return inside a name; use LF or CRLF line ends"
+        return CARRIAGE_RETURN.format("name")
     if "\n" in name:
         return "a line end inside a name; is a quotation mark missing?"
     return None

@@ -149,7 +149,7 @@ def sample_stepwise(
     labels = np.empty((n, 0), dtype=np.int64) if label_ids is None else label_ids[:, None]  # (n, P - T)
     row = np.full((n, block_size + p + steps), BOUNDARY, dtype=np.int64)
     row[:, block_size : block_size + p] = prefix
-    log_prob = _prefix_log_prob(next_logits, block_size, prefix, labels)
+    log_prob = prefix_log_prob(next_logits, block_size, prefix, labels)
     active = np.arange(n)  # names still growing, a of them
     for step in range(steps):
         if len(active) == 0:
@@ -166,15 +166,17 @@ def sample_stepwise(
     return tokens[:, :longest], log_prob.astype(np.float32)
 
 
-def _prefix_log_prob(
+def prefix_log_prob(
     next_logits: NextLogits, block_size: int, prefix: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """log p of the prefix in nats, float64 (n,), of names with these labels (n, P - T)."""
+    if len(prefix) == 0:
+        return np.zeros(len(labels))
     padded = np.concatenate([np.full(block_size, BOUNDARY), prefix])
-    contexts = sliding_window_view(padded, block_size)[: len(prefix)]  # (p, T)
+    contexts = sliding_window_view(padded, block_size)[:-1]  # (p, T)
     different, label_of = np.unique(labels, axis=0, return_inverse=True)
     log_prob = np.zeros(len(different))
-    for i, label in enumerate(different if len(prefix) else ()):
+    for i, label in enumerate(different):
         before = np.broadcast_to(label, (len(prefix), len(label)))
         log_probs = log_softmax(next_logits(np.concatenate([before, contexts], axis=1)))  # (p, V)
         log_prob[i] = log_probs[np.arange(len(prefix)), prefix].sum()

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,13 +14,20 @@ from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
 from makemore_pl.exported.metadata import ModelInfo
-from makemore_pl.exported.session import OnnxFile, Signature
+from makemore_pl.exported.session import OnnxFile, Signature, read_onnx
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
+from makemore_pl.runtime.table import LogitTable, stored_logits
 
 MOST = np.iinfo(np.int64).max
 """Largest int64."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
+NAMES_PER_THREAD_BY_TABLE = 20_000
+"""The same where NumPy draws them: between its many short calls, threads wait for Python's lock."""
+DRAWS_PER_CONTEXT = 4
+"""Names are drawn from a file's table if they may take at least this many draws for each of its contexts."""
+MOST_LOGITS = 1 << 21
+"""Of a table that names are drawn from: what is made from it takes 32 MiB."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 SAMPLER_INPUTS: Signature = {
@@ -92,14 +100,28 @@ class NextCharacterModel:
 
 
 class GraphSampler:
-    """An open `sampler.onnx`: the whole loop inside the graph. One call makes all names."""
+    """An open `sampler.onnx`: the whole loop inside the graph. One call makes all names.
 
-    entries_per_name = 1
+    Where the file stores all logits, names that are so many that it pays are drawn from these with NumPy.
+    """
 
-    def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
+    def __init__(self, file: OnnxFile, info: ModelInfo, content: bytes) -> None:
         file.expect_signature(SAMPLER_INPUTS | LABEL if info.labels else SAMPLER_INPUTS, SAMPLER_OUTPUTS)
         self.info = info
         self._file = file
+        self._codepoints = info.vocabulary.token_codepoints
+        n_ids = len(self._codepoints)
+        self.entries_per_name = n_ids  # of a step's matrices
+        self._n_contexts = max(1, len(info.labels)) * n_ids**info.block_size
+        searched = info.form == "table" and self._n_contexts * n_ids <= MOST_LOGITS
+        self._logits = stored_logits(content, self._n_contexts, n_ids) if searched else None
+
+    @cached_property
+    def table(self) -> LogitTable | None:
+        """The logits that the file stores, if its form is `table` and they are not too many."""
+        if self._logits is None or not np.isfinite(self._logits).all():
+            return None  # then the graph is asked
+        return LogitTable(self._logits, self.info.block_size)
 
     def generate(
         self,
@@ -110,19 +132,39 @@ class GraphSampler:
     ) -> Names:
         """Draw n names; see `NextCharacterModel.generate`."""
 
+        table = self.table if uniforms.size >= DRAWS_PER_CONTEXT * self._n_contexts else None
+
         def run(part: slice) -> Names:
             labels = None if label_ids is None else label_ids[part]
+            if table is not None:
+                tokens, log_prob = table.generate(uniforms[part], prefix, decoding, labels)
+                return self._codepoints[tokens], log_prob
             names = self._run(["codepoints", "log_prob"], uniforms[part], prefix, decoding, labels)
             return _expect_names((names[0], names[1]), len(uniforms[part]), self._file.path)
 
-        n_parts = min(_CORES, len(uniforms) // NAMES_PER_THREAD)
+        least = NAMES_PER_THREAD if table is None else NAMES_PER_THREAD_BY_TABLE
+        n_parts = min(_CORES, len(uniforms) // least)
         if n_parts <= 1:
             return run(slice(None))
+        if table is not None:
+            table.limits(decoding)  # made once, and not by each thread
         bounds = [len(uniforms) * part // n_parts for part in range(n_parts + 1)]
-        # ONNX Runtime releases Python's lock while it runs. The pool lives for this call alone: none of its
-        # threads can be missing after a fork.
+        # ONNX Runtime and NumPy release Python's lock while they run. The pool lives for this call alone: so
+        # none of its threads can be missing after a fork.
         with ThreadPoolExecutor(n_parts) as pool:
             return _join(list(pool.map(run, map(slice, bounds, bounds[1:]))))
+
+    def generate_by_table(
+        self,
+        uniforms: NDArray[np.float32],
+        prefix: NDArray[np.int64],
+        decoding: Decoding,
+        label_ids: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Draw names from the file's table, as `generate` does where that pays; see `generate_all`."""
+        assert self.table is not None
+        tokens, log_prob = self.table.generate(uniforms, prefix, decoding, label_ids)
+        return tokens, self._codepoints[tokens], log_prob
 
     def generate_all(
         self,
@@ -195,10 +237,11 @@ def open_engine(
     Raises:
         ModelFileError: missing, damaged, or not one of ours.
     """
+    content = read_onnx(path) if content is None else content
     file = OnnxFile(path, prepare, content)
     try:
         info = ModelInfo.from_metadata(file.session.get_modelmeta().custom_metadata_map, path)
         is_sampler = any(node.name == "uniforms" for node in file.session.get_inputs())
-        return GraphSampler(file, info) if is_sampler else NextCharacterModel(file, info)
+        return GraphSampler(file, info, content) if is_sampler else NextCharacterModel(file, info)
     except UnicodeDecodeError as error:  # in names that ONNX Runtime itself accepts
         raise ModelFileError(f"{path}: damaged (a name is not UTF-8: {error.reason})") from error

@@ -1,6 +1,7 @@
 """The distribution of an exported model's names, given a wish: its logits, bent, and the wish's automaton."""
 
 import math
+import threading
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +21,28 @@ Given: TypeAlias = Conditional | Mixture
 
 CONTEXTS_PER_CALL = 1 << 14
 """Bounds the memory of the network's hidden layers."""
+MOST_KEPT_BYTES = 64 << 20
+"""Of the tables of earlier wishes."""
+
+
+class Conditionals:
+    """A model's distributions given a wish. The latest ones are kept: their tables take longer than names."""
+
+    def __init__(self, model: NextCharacterModel) -> None:
+        self._model = model
+        self._kept: dict[Wish, Given] = {}  # the latest one comes last
+        self._lock = threading.Lock()
+
+    def of(self, wish: Wish) -> Given:
+        """The distribution given a wish; errors as `given`."""
+        wish = wish.spelled(self._model.info.text_rules)
+        found = self._kept.get(wish) or given(self._model, wish)  # others need not wait for it
+        with self._lock:
+            self._kept.pop(wish, None)
+            self._kept[wish] = found
+            while len(self._kept) > 1 and sum(c.n_bytes for c in self._kept.values()) > MOST_KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+        return found
 
 
 def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:

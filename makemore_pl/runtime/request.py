@@ -80,6 +80,7 @@ class Wish(Decoding):
         if rules == TextRules("none", "keep"):
             return self
         changes: dict[str, Any] = {
+            "label": None if self.label is None else rules.spelled(self.label),
             "prefix": rules.prefix(self.prefix),
             "suffix": rules.part(self.suffix),
             "contains": tuple(map(rules.part, self.contains)),

@@ -21,7 +21,7 @@ from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.ways import Batch, Way
 
 if TYPE_CHECKING:
-    from makemore_pl.runtime.exact import Given
+    from makemore_pl.runtime.exact import Conditionals
 
 
 class Sampler:
@@ -33,8 +33,9 @@ class Sampler:
 
     Args:
         model: an exported ONNX file or an export's folder; None takes the newest under checkpoints/.
-        prepare: compute the sampler's tables once, when the file is opened, which takes a tenth of a second
-            and pays from the fourth call on; False computes them at each call.
+        prepare: compute the graph's tables once, when the file is opened, which takes a tenth of a second
+            and pays from the fourth call on; False computes them at each call. Thousands of names at a time
+            are drawn without them.
 
     Raises:
         ModelFileError: there is no such file, or it is not one of ours.
@@ -48,7 +49,6 @@ class Sampler:
         path = find_model(model, SAMPLER_FILE, MODEL_FILE)
         self._engine = open_engine(path, prepare)
         self._file: dict[str, Any] = {"path": path.absolute(), "prepare": prepare}
-        self._latest: tuple[Wish, Given] | None = None
 
     @cached_property
     def _engine(self) -> NextCharacterModel | GraphSampler:
@@ -60,11 +60,10 @@ class Sampler:
         return self._engine.info
 
     @cached_property
-    def _model(self) -> NextCharacterModel:
-        """The probabilities of the next character."""
-        from makemore_pl.runtime.exact import next_character_model
+    def _conditionals(self) -> "Conditionals":
+        from makemore_pl.runtime.exact import Conditionals, next_character_model
 
-        return next_character_model(self._engine, self._file["path"])
+        return Conditionals(next_character_model(self._engine, self._file["path"]))
 
     @cached_property
     def _codepoints(self) -> NDArray[np.int32]:
@@ -74,7 +73,7 @@ class Sampler:
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens its file at its first use, and not when it is unpickled: a process of a pool that fails
         # then is lost with its task, for which the caller would wait forever.
-        return {"_file": self._file, "_latest": None}
+        return {"_file": self._file}
 
     @takes(Request)
     def sample(self, request: Request) -> list[str]:
@@ -119,7 +118,7 @@ class Sampler:
             RequestError: an option out of its range, or a wish that no name fulfils.
             NotExactError: it cannot be computed; the message says why.
         """
-        return math.exp(self._given(wish).log_probability)
+        return math.exp(self._conditionals.of(wish).log_probability)
 
     @takes(Wish)
     def collision_probability(self, wish: Wish) -> float:
@@ -127,7 +126,7 @@ class Sampler:
 
         Errors as `probability`.
         """
-        return math.exp(self._given(wish).log_collision())
+        return math.exp(self._conditionals.of(wish).log_collision())
 
     @takes(Wish)
     def n_names(self, wish: Wish) -> int | None:
@@ -135,7 +134,7 @@ class Sampler:
 
         Errors as `probability`.
         """
-        return self._given(wish).n_names()
+        return self._conditionals.of(wish).n_names()
 
     @takes(IdRequest)
     def for_ids(self, request: IdRequest) -> list[str]:
@@ -153,7 +152,7 @@ class Sampler:
         wish, ids = request.wish().spelled(self.info.text_rules), list(request.ids)
         names: list[str] = []
         try:
-            given = self._given(wish)
+            given = self._conditionals.of(wish)
         except NotExactError as error:
             warnings.warn(f"names are drawn and rejected: {error}", RejectionWarning, stacklevel=3)
             way = ways.rejecting(self._engine, wish)
@@ -171,47 +170,45 @@ class Sampler:
             names += ways.to_text(self._codepoints[tokens])
         return names
 
-    def _given(self, wish: Wish) -> "Given":
-        """The distribution of names given a wish. The latest one is kept."""
-        from makemore_pl.runtime.exact import given
-
+    def way(self, wish: Wish) -> Way:
+        """How names of a kind are drawn, none of them rejected; errors as `probability`."""
         wish = wish.spelled(self.info.text_rules)
-        latest = self._latest
-        if latest is None or latest[0] != wish:
-            latest = self._latest = wish, given(self._model, wish)
-        return latest[1]
+        if wish.is_plain:
+            return ways.plain(self._engine, wish)
+        return ways.exact(self._conditionals.of(wish), self._codepoints, wish.label)
 
     def _start(self, request: Request) -> Iterator[Batch]:
         request = request.spelled(self.info.text_rules)
         if request.unique:
             request.expect_so_many_different(self.info)
-        way = ways.plain(self._engine, request) if request.is_plain else self._wished(request, request.wish())
+        way = self._way_or_rejecting(request)
         if not request.unique:
             return way.batches(request.n, request.seed)
 
-        def others(seen: set[str], n: int) -> Way | None:
-            wish = replace(request, n=n, novel=seen.union(request.novel or ()))
+        def others(seen: set[str]) -> Way | None:
             with suppress(NotExactError):
-                return None if request.is_plain else self._exact_way(wish, wish.wish())
+                novel = seen.union(request.novel or ())
+                return None if request.is_plain else self.way(replace(request.wish(), novel=novel))
             return None
 
         return ways.different(way, request.n, request.seed, others)
 
-    def _wished(self, request: Request, wish: Wish) -> Way:
+    def _way_or_rejecting(self, request: Request) -> Way:
+        wish = request.wish()
         try:
-            return self._exact_way(request, wish)
+            self._expect_enough(request, wish)
+            return self.way(wish)
         except NotExactError as error:
             message = f"names are drawn and rejected: {error}"
             warnings.warn(message, RejectionWarning, stacklevel=5)
         rest = replace(wish, match=None)
         if wish.match is not None and not rest.is_plain:  # then names are rejected for `match` alone
             with suppress(NotExactError):
-                return replace(self._exact_way(request, rest), accept=wish.accepts)
+                self._expect_enough(request, rest)
+                return replace(self.way(rest), accept=wish.accepts)
         return ways.rejecting(self._engine, wish)
 
-    def _exact_way(self, request: Request, wish: Wish) -> Way:
-        given = self._given(wish)
-        n_names = given.n_names() if request.unique else None
+    def _expect_enough(self, request: Request, wish: Wish) -> None:
+        n_names = self._conditionals.of(wish).n_names() if request.unique and not wish.is_plain else None
         if n_names is not None and n_names < request.n:
             raise RequestError(f"{n_names:,} different names fulfil the wish; {request.n:,} are asked for")
-        return ways.exact(given, self._codepoints, wish.label)

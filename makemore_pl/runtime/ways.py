@@ -1,6 +1,7 @@
 """Ways to draw names: as the engine does, exactly for a wish, or by rejecting what does not fulfil it."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,18 +53,21 @@ class Way:
         """Names that may be drawn at a time."""
         return max(1, BATCH_ENTRIES // max(self.steps, self.entries_per_name))
 
-    def batches(self, n: int, seed: int | Sequence[int] | None) -> Iterator[Batch]:
-        """Draw n names, or fewer if the last 100,000 have all been rejected."""
+    def draw(self, uniforms: NDArray[np.float32]) -> Batch:
+        """A name for each row of uniforms (n, steps), kept or not."""
+        codepoints, log_probs = self.generate(uniforms)
+        return Batch(to_text(codepoints), log_probs.tolist(), self.labels(uniforms))
+
+    def batches(self, n: int, seed: int | Sequence[int] | None, most: int = sys.maxsize) -> Iterator[Batch]:
+        """Draw n names, at most so many at a time, or fewer if the last 100,000 have all been rejected."""
         generator = np.random.default_rng(seed)
         missing = n
         fruitless = 0  # draws since the last accepted name
         while missing > 0 and fruitless < PATIENCE:
             # Only some are kept: a surplus meets most requests in the first round.
-            size = min(self.most, missing if self.accept is None else max(1_000, 2 * missing))
+            size = min(most, self.most, missing if self.accept is None else max(1_000, 2 * missing))
             # A row a name: a seed's first names are the same, however many are asked for.
-            uniforms = generator.random((size, self.steps), dtype=np.float32)
-            codepoints, log_probs = self.generate(uniforms)
-            batch = Batch(to_text(codepoints), log_probs.tolist(), self.labels(uniforms))
+            batch = self.draw(generator.random((size, self.steps), dtype=np.float32))
             if self.accept is not None:
                 batch = batch.only([i for i, name in enumerate(batch.names) if self.accept(name)][:missing])
             missing -= len(batch.names)
@@ -78,8 +82,7 @@ class Way:
             uniforms: number of the attempt -> uniforms (1, steps).
         """
         for attempt in range(PATIENCE):
-            codepoints, _ = self.generate(uniforms(attempt))
-            [name] = to_text(codepoints)
+            [name] = self.draw(uniforms(attempt)).names
             if self.accept is None or self.accept(name):
                 return name
         return None
@@ -160,7 +163,7 @@ def rejecting(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
 
 
 def different(
-    way: Way, n: int, seed: int | None, others: Callable[[set[str], int], Way | None]
+    way: Way, n: int, seed: int | None, others: Callable[[set[str]], Way | None]
 ) -> Iterator[Batch]:
     """Draw n names, every name once. Where only rare ones are left, those seen are ruled out beforehand.
 
@@ -170,7 +173,7 @@ def different(
         way: the way to draw them.
         n: how many.
         seed: the same, the same names.
-        others: names seen, how many more -> a way to draw others alone; None if there is none.
+        others: names seen -> a way to draw others alone; None if there is none.
     """
     seen: set[str] = set()
     following: Way | None = way
@@ -181,7 +184,7 @@ def different(
         seeds = seed if attempt == 0 or seed is None else [seed, attempt]
         yield from following.without_repeats(seen).batches(n - n_before, seeds)
         missing = n - len(seen)
-        following = others(seen, missing) if 0 < missing < n - n_before else None
+        following = others(seen) if 0 < missing < n - n_before else None
 
 
 def to_text(codepoints: NDArray[np.int32]) -> list[str]:

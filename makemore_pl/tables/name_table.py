@@ -4,11 +4,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError
 from makemore_pl.exported.metadata import MODEL_FILE, SAMPLER_FILE, find_model
 from makemore_pl.runtime.request import IdRequest, Wish
 from makemore_pl.runtime.sampler import Sampler
+from makemore_pl.scoring.arrow import arrow
 from makemore_pl.tables.table_function import TableFunction, expect_label_source
 
 

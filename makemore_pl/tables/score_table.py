@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.exported.metadata import MODEL_FILE, find_model
-from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.scoring.arrow import arrow
+from makemore_pl.scoring.scorer import Scorer
 from makemore_pl.tables.table_function import TableFunction, expect_label_source
 
 LABEL_COLUMNS = ("label", "label_probability")

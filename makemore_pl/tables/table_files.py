@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError
 from makemore_pl.files import file_size
 from makemore_pl.parsing.names_io import read_lines, read_stdin
+from makemore_pl.scoring.arrow import arrow
 
 Item = TypeVar("Item")
 NAME = "name"

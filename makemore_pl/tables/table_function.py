@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import ModelFileError, RequestError
 from makemore_pl.exported.metadata import ModelInfo, modified
+from makemore_pl.scoring.arrow import arrow
 
 
 class Opened(Protocol):

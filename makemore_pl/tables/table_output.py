@@ -9,9 +9,9 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError
 from makemore_pl.parsing.names_io import write_rows
+from makemore_pl.scoring.arrow import arrow
 
 FORMS = ("text", "json", "jsonl", "csv", "parquet")
 """Of a command's output, the default first."""

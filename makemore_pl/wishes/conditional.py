@@ -89,7 +89,12 @@ class Conditional:
         self.log_probability = float(self._log_chance[0][0])
         n_lengths = len(set(map(id, self._log_chance)))
         self.n_steps = n_lengths * self._log_p.size
-        self.n_bytes = n_lengths * len(self._log_chance[0]) * 8 + 24 * self._log_p.size
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its tables."""
+        arrays = [self.following, self._log_p, self._plain_log_p, *self._log_chance]
+        return sum({id(array): array.nbytes for array in arrays}.values())
 
     def log_collision(self) -> float:
         """log of the probability that two names, drawn independently, are the same: of the sum of squares."""

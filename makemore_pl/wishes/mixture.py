@@ -52,6 +52,11 @@ class Mixture:
         if self.log_probability > -math.inf:
             self._cumulative = np.exp(log_weights - self.log_probability).cumsum()  # (L,)
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its tables."""
+        return sum(part.n_bytes for part in self._parts)
+
     def labels(self, uniforms: NDArray[np.floating[Any]]) -> list[str]:
         """The label of each name, from its first uniform (n,)."""
         return [self._labels[number] for number in self._numbers(uniforms)]

@@ -191,6 +191,7 @@ def test_score(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
     assert rows[2]["unknown"] == "ë"
     ranked = json.loads(makemore("score", run_folder, names, "--format", "json", "--sort").out)
     assert [row["name"] for row in ranked][:2] == ["zoë", "xqzj"]
+    assert json.loads(makemore("score", run_folder, "--sort", names, "--format", "json").out) == ranked
     text = makemore("score", run_folder, names).out
     assert "(unknown: ë)" in text
     assert len(text.splitlines()) == 5

@@ -8,6 +8,7 @@ import pytest
 from helpers import QUICK, RunCommand, assert_one_line_error
 
 import makemore_pl
+from makemore_pl.commands.training_commands import natural
 from makemore_pl.parsing.help_texts import known_options, short_help, with_suggestion
 
 
@@ -33,10 +34,15 @@ def test_short_help_takes_the_first_sentence_and_the_default() -> None:
     full = (
         "usage:\n\noptions:\n"
         "  --data.path PATH      a list; more words. (type: str, default: names)\n"
+        "  --data.labels LABELS, --data.labels+ LABELS\n"
+        "                        labels; more words. (type: str)\n"
         "  --other X  y\n"
     )
     lines = [line for line in short_help("fit", full).splitlines() if line.startswith("  --")]
-    assert [line.split() for line in lines] == [["--data.path", "a", "list", "(names)"]]
+    assert [line.split() for line in lines] == [
+        ["--data.path", "a", "list,", "one", "name", "per", "line,", "or", "a", "table", "(names)"],
+        ["--data.labels", "labels"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,21 @@ def test_nothing_is_suggested_for_a_word_like_no_other(makemore: RunCommand, arg
     result = makemore(*args)
     assert result.code == 2
     assert "did you mean" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        ([], []),
+        (["a.txt", "--run", "x"], ["--data.path", "a.txt", "--run", "x"]),
+        (["--run", "x", "a.txt", "--run=y"], ["--run", "x", "--data.path", "a.txt", "--run=y"]),
+        (["--run=x", "a.txt"], ["--run=x", "--data.path", "a.txt"]),
+        (["--run", "x"], ["--run", "x"]),
+        (["--help", "all"], ["--help", "all"]),
+    ],
+)
+def test_a_list_stands_before_or_after_options(args: list[str], meant: list[str]) -> None:
+    assert natural("fit", args) == meant
 
 
 def test_abbreviations_are_refused_everywhere(makemore: RunCommand) -> None:

@@ -23,6 +23,8 @@ from makemore_pl.errors import (
 from makemore_pl.export.export import export_checkpoint, verify_file
 from makemore_pl.exported.metadata import FORMS
 from makemore_pl.runs.checkpoint import read_checkpoint
+from makemore_pl.runtime.decoding import Decoding
+from makemore_pl.runtime.engines import GraphSampler, open_engine
 from makemore_pl.runtime.request import Wish
 
 
@@ -56,6 +58,20 @@ def test_the_file_is_the_checkpoint_read_by_hand(run: Path) -> None:
     report = json.loads((run / "verification.json").read_text(encoding="utf-8"))
     assert report["contexts"] == report["contexts_total"] == 3 * v**3
     assert report["checks"][0]["context_text"].split(": ")[0] in LABELS
+
+
+def test_many_names_are_drawn_from_the_table_of_all_labels(run: Path) -> None:
+    engine = open_engine(run / "sampler.onnx")
+    assert isinstance(engine, GraphSampler)
+    assert engine.table is not None
+    rng, v = np.random.default_rng(3), len(engine.info.vocabulary)
+    uniforms, label_ids = rng.random((3_000, 12), dtype=np.float32), v + rng.integers(3, size=3_000)
+    for decoding in (Decoding(), Decoding(temperature=0.7, top_k=3, min_length=4)):
+        request = uniforms, np.array([1, 2]), decoding, label_ids
+        codepoints, log_prob = engine.generate(*request)
+        due = engine.generate_all(*request)
+        np.testing.assert_array_equal(codepoints, due[1])
+        np.testing.assert_allclose(log_prob, due[2], atol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -165,7 +181,7 @@ def test_pairs_of_too_many_labels(
 ) -> None:
     """Ids have names all the same, and a line says what is not known."""
     (tmp_path / "ids").write_text("1\n2\n")
-    n_steps = Sampler(run)._given(Wish(label="girl")).n_steps
+    n_steps = Sampler(run)._conditionals.of(Wish(label="girl")).n_steps
     monkeypatch.setattr("makemore_pl.wishes.mixture.MOST_STEPS", 5 * n_steps)  # 3 labels, 6 pairs
     told = makemore("sample", run, "--ids", tmp_path / "ids")
     assert (told.code, len(told.out.splitlines())) == (0, 2)
@@ -207,6 +223,9 @@ def test_what_the_commands_say(makemore: RunCommand, run: Path, tmp_path: Path) 
     info = makemore("info", run)
     assert "labels:      böy (" in info.out
     assert "normalize nfc" in info.out
+    rows = makemore("sample", run, "-n", 3, "--format", "json", "--label", "bo\u0308y").out
+    assert [row["label"] for row in json.loads(rows)] == ["b\u00f6y"] * 3  # in either Unicode form
+    assert Scorer(run, label="bo\u0308y").score(["ali"]) == Scorer(run, label="b\u00f6y").score(["ali"])
     rows = makemore("sample", run, "-n", 3, "--format", "json", "--label", "x, y").out
     assert [row["label"] for row in json.loads(rows)] == ["x, y"] * 3
     (tmp_path / "names.txt").write_text("anna\n", encoding="utf-8")

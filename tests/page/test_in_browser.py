@@ -248,6 +248,7 @@ def test_the_address_repeats_the_names(browser: Any, place: str, run_folder: Pat
 def test_copy_download_and_link(browser: Any, place: str, tmp_path: Path) -> None:
     visit = Visit(browser, address(place, seed=3, n=7), permissions=["clipboard-read", "clipboard-write"])
     text = "".join(f"{name}\n" for name in shown(visit))
+    visit.tab.wait_for_url(lambda url: "model=" in url)  # the address is completed after the names are shown
     for button, copied in (("Copy", text), ("Copy link", visit.tab.url)):
         visit.tab.get_by_role("button", name=button, exact=True).click()
         visit.tab.get_by_text("Copied.").wait_for()

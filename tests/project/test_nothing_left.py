@@ -1,6 +1,7 @@
 """Every command in a fresh home: what it leaves is what SECURITY.md says, and it asks nobody for anything."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,18 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "sample": ("run", "-n", "5000"),
     "score": ("run", "list.txt"),
     "info": ("run",),
+    "page": ("run", "-o", "given"),
 }
+ASKED_ONCE = """\
+import re, subprocess, sys, urllib.request
+command = [sys.executable, "-m", "makemore_pl", "serve", "run", "--port", "0"]
+server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+url = re.search(r"http://\\S+", server.stderr.readline())[0]
+urllib.request.urlopen(f"{url}/names?n=2000&suffix=a").read()
+server.terminate()
+sys.exit(server.wait())
+"""
+"""`makemore serve`, which does not end by itself."""
 
 
 class Remains(NamedTuple):
@@ -64,7 +76,7 @@ def remains(folder: Path, *command: str, **variables: str) -> Remains:
     )
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module", params=list(COMMANDS))
 def left(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -75,14 +87,17 @@ def left(
     folder = tmp_path_factory.mktemp("fresh")
     shutil.copytree(run_folder, folder / "place" / "run")
     shutil.copy(short_list, folder / "place" / "list.txt")
+    if request.param == "serve":
+        return request.param, remains(folder, "-c", ASKED_ONCE)
     return request.param, remains(folder, "-m", "makemore_pl", request.param, *ARGUMENTS[request.param])
 
 
 @pytest.mark.slow
 def test_a_command_leaves_what_is_documented(left: tuple[str, Remains]) -> None:
     command, found = left
-    outputs = {"fit": "checkpoints", "lr-find": "given.png", "export": "given", "report": "given.html"}
-    assert found.home <= (set() if command in ("sample", "score", "info") else FONTS)
+    outputs = {"fit": "checkpoints", "lr-find": "given.png", "report": "given.html"}
+    outputs |= {"export": "given", "page": "given"}
+    assert found.home <= (set() if command in ("sample", "score", "info", "page", "serve") else FONTS)
     # PyTorch makes an empty folder for its compiler, which is not used.
     assert {name.partition("_")[0] for name in found.temporary} <= {"torchinductor"}
     assert found.place == ({outputs[command]} if command in outputs else set())
@@ -90,10 +105,16 @@ def test_a_command_leaves_what_is_documented(left: tuple[str, Remains]) -> None:
 
 @pytest.mark.slow
 def test_a_command_asks_nobody(left: tuple[str, Remains]) -> None:
-    _, found = left
+    command, found = left
     if found.sockets is None:
         pytest.skip("strace is not installed")
-    assert found.sockets == []
+    if command == "serve":
+        addresses = {
+            address for line in found.sockets for address in re.findall(r'inet_addr\("(.*?)"\)', line)
+        }
+        assert addresses == {"127.0.0.1"}
+    else:
+        assert found.sockets == []
 
 
 def test_the_trace_sees_a_socket(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_study_of_lists_sets_both_ways_side_by_side(
 def test_studies_of_weights_and_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Girls' names end with a, boys' with o: labels are all that can be learnt."""
+    """Girls' names end with a, boys' with o: trigrams tell. So short a list is no ground for figures."""
     build = load("build_names")
     rows = [(f"{a}{b}{'a' if sex == 'F' else 'o'}", sex, 9) for sex in "FM" for a in "klmnp" for b in "iuye"]
     table = tmp_path / "table.csv"
@@ -153,8 +153,9 @@ def test_studies_of_weights_and_labels(
     load("study_labels").main()
     out = capsys.readouterr().out
     without, with_labels = (float(x) for x in re.findall(r"dev NLL with\w* labels: +([\d.]+)", out))
-    assert with_labels < without - 0.05
-    assert re.search(r"label guessed: +100.0%", out)
+    assert 1 < with_labels < 3
+    assert 1 < without < 3
+    assert re.search(r"naive Bayes, trigrams: +100.0%", out)
     monkeypatch.setattr(sys, "argv", ["study_weights", *shared, "--powers", "0", "1"])
     load("study_weights").main()
     *_, power_0, power_1 = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import VerificationError
 from makemore_pl.proof import names as names_module
 from makemore_pl.proof.names import Generate, SameNames, compare_names
-from makemore_pl.proof.trials import PLAIN_NAMES, trials
+from makemore_pl.proof.trials import FEW_NAMES, MANY_NAMES, PLAIN_NAMES, trials
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
 
 WEIGHTS = random_weights(vocab_size=9, block_size=2)
@@ -61,7 +61,7 @@ def test_ten_thousand_plain_names_and_all_kinds_of_requests() -> None:
     assert all_trials[0].decoding == Decoding()
     assert len({(t.decoding.temperature, t.decoding.top_k, t.decoding.top_p) for t in all_trials}) == 16
     assert {len(t.prefix) for t in all_trials} == {0, 2, 4}
-    assert {t.n for t in all_trials} == {0, 10, 257, 10_000}
+    assert {t.n for t in all_trials} == {0, FEW_NAMES, MANY_NAMES, 10_000}
     assert all((t.uniforms() == t.uniforms()).all() for t in all_trials[1:5])
     assert sum(t.n for t in trials(random_weights(40_000, 2, hidden=(2,)), STEPS)) < 20_000
 
@@ -123,7 +123,7 @@ def test_a_sampler_opened_otherwise_is_given_a_seventh_of_the_trials() -> None:
 
     compare(sampler(), counted)
     assert calls == [trial.n for trial in TRIALS[::7]]
-    assert {0, 10, 257, 300} == set(calls)
+    assert {0, FEW_NAMES, MANY_NAMES, 300} == set(calls)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_sampler_that_ignores_an_option_is_found(ignored: dict[str, float]) ->
 
 
 def other_last_character(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any]) -> Names:
-    if len(tokens) == 10 and tokens.size:
+    if len(tokens) == FEW_NAMES and tokens.size:
         tokens[-1, -1] = (tokens[-1, -1] + 4) % 9
     return tokens, CODEPOINTS[tokens], log_prob
 

@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from makemore_pl.reading.looks import looks_otherwise
+from makemore_pl.reading.looks import first_looks_like_title, looks_otherwise
+from makemore_pl.reading.rows import Rows
 
 SSA = [f"{name},{sex},{n}" for sex in "FM" for n, name in enumerate(["Mary", "Anna", "Jo", "Ada", "Eve"], 5)]
 
@@ -12,6 +13,7 @@ SSA = [f"{name},{sex},{n}" for sex in "FM" for n, name in enumerate(["Mary", "An
     [
         (SSA, "table of 3 columns.* --data.name_column 1 --data.weight_column 3 --data.label_column 2$"),
         (["name,sex,count", *SSA], "table of 3 columns"),
+        ([*SSA, "Mary,F", "Jo", "Ada,M", "Eve,M,5,and more"], "table of 3 columns"),
         (
             [f"{n}\t{name}" for n, name in enumerate("abcdefghij")],
             "name_column 2 --data.weight_column 1$",
@@ -44,3 +46,12 @@ def test_what_is_no_list_of_names(names: list[str], message: str) -> None:
 )
 def test_lists_of_names(names: list[str]) -> None:
     assert looks_otherwise(names) is None
+
+
+def test_a_header_that_is_taken_for_a_name() -> None:
+    """It is told by its name, or by a label that no other name has."""
+    assert "'Name' is taken for a name" in (first_looks_like_title(Rows(["Name", "Anna", "Bo"])) or "")
+    names = [*"abcdefghijkl"]
+    assert first_looks_like_title(Rows(names, labels=["sex", *"FM" * 5, "F"]))
+    for labels in (None, [*"FM" * 6], ["x", *"abcdefghijk"]):
+        assert first_looks_like_title(Rows(names, labels=labels)) is None

@@ -63,6 +63,30 @@ def test_columns_by_the_header_wherever_they_stand(tmp_path: Path) -> None:
     ]
 
 
+def test_titles_are_compared_as_they_look(tmp_path: Path) -> None:
+    file = written(tmp_path, "pre\u0301nom,\u200bn ,2017\nAnna,2,x\n")
+    assert read(file, "pr\u00e9nom", "n", "2017") == [("Anna", 2, "x")]
+    assert read(file, "pr\u00e9nom", "n", 2017) == [("Anna", 2, "x")]  # what a command line makes of it
+    assert read(file, 1, None, 2017) == [("Anna", None, "x")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_first_line_may_be_short(tmp_path: Path, encoding: str) -> None:
+    content = ("\n" + "Anna;F;5\nJo;M;7\n" * 5).encode(encoding)
+    assert read(written(tmp_path, content), 1, 3)[:2] == [("Anna", 5, None), ("Jo", 7, None)]
+    [said] = find_list(str(written(tmp_path, content, "list.txt"))).news(0)
+    assert "table of 3 columns" in said
+
+
+def test_commas_inside_the_cells_of_other_tables(tmp_path: Path) -> None:
+    assert read(written(tmp_path, "Doe, Mary\t5\nRoe, Jo\t7\n"), 1, 2) == [
+        ("Doe, Mary", 5, None),
+        ("Roe, Jo", 7, None),
+    ]
+    with pytest.raises(DataError, match=r"line 1: the weight .* not '1,5'"):  # and no name 'Anna;1'
+        read(written(tmp_path, "Anna;1,5\nBo;2,5\n"), 1, 2)
+
+
 def test_a_single_column_needs_no_option(tmp_path: Path) -> None:
     assert read(written(tmp_path, '"King, Jr."\nAnna\n')) == [("King, Jr.", None, None), ("Anna", None, None)]
 
@@ -87,8 +111,9 @@ def test_a_single_column_needs_no_option(tmp_path: Path) -> None:
         ("Anna,F\nBo, \n", (1, None, 2), "line 2: the label is empty"),
         ("Anna,F\nBo,\u200b\n", (1, None, 2), "line 2: the label is empty"),
         ("Anna,F\nB\0o,M\n", (1, None, 2), "line 2: a NUL"),
+        ("Anna,2\r\n".encode("utf-16-le"), (1,), "line 1: a NUL .* UTF-16 without a byte order mark"),
         ('Anna,2\n"Bo,3\nCy,4\n', (1,), "line 4: a line end inside a name; is a quotation mark missing?"),
-        ("Anna,2\nBo\rCy,3\n", (1,), "line 2: new-line character seen in unquoted field$"),
+        ("Anna,2\nBo\rCy,3\n", (1,), "line 2: a carriage return inside a line; use LF or CRLF"),
         ("Anna,2\n" + "B" * 300 + ",3\n", (1,), "line 2: 300 characters"),
         ("\n,,\n", (1,), "list.csv: no names in it"),
         ("Anna,0\n", (1, 2), "list.csv: no names in it"),

@@ -19,7 +19,7 @@ from makemore_pl.report.likelihoods import look_inside
 from makemore_pl.report.sampled_names import make_up
 from makemore_pl.report.sources import Material
 from makemore_pl.report.svg import LABEL_WIDTH, inline_svg, spread_out
-from makemore_pl.runtime.scorer import Scorer
+from makemore_pl.scoring.scorer import Scorer
 from makemore_pl.vocabulary import Vocabulary
 
 

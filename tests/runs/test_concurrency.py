@@ -18,11 +18,12 @@ from helpers import QUICK, ROOT, RunCommand, assert_one_line_error
 from makemore_pl import Sampler, Scorer
 from makemore_pl.export import export as export_module
 from makemore_pl.export.export import export_checkpoint
+from makemore_pl.exported.metadata import INFO_FILE, MODEL_FILE, REPORT_FILE, SAMPLER_FILE
 from makemore_pl.runs.locks import HeldError, hold
 from makemore_pl.runs.run_folder import claim_run, hold_run
-from makemore_pl.runtime.scorer import Score
+from makemore_pl.scoring.scorer import Score
 
-FILES = ("model.onnx", "sampler.onnx", "verification.json")
+FILES = (MODEL_FILE, SAMPLER_FILE, INFO_FILE, REPORT_FILE)
 SECONDS = 120
 """Long enough for any machine; only a deadlock takes longer."""
 

@@ -192,7 +192,8 @@ def test_a_file_that_would_take_all_memory_is_one_line(
     )
     monkeypatch.setenv("MAKEMORE_MAX_MEMORY", "1G")
     file = changed(run_folder / "sampler.onnx", tmp_path / "greedy.onnx", greedy)
-    for options in ((), ("-n", 20_000)):  # few names, and so many that the tables are computed at load
+    (tmp_path / "ids.txt").write_text("1\n")
+    for options in ((), ("--ids", tmp_path / "ids.txt")):  # all in one call, or one by one
         result = makemore("sample", file, *options)
         assert result.code == 2
         assert result.out == ""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from makemore_pl import Sampler, Scorer
-from makemore_pl.columns import transitions
 from makemore_pl.errors import (
     MemoryLimitError,
     NotExactError,
@@ -20,6 +19,7 @@ from makemore_pl.errors import (
 )
 from makemore_pl.runtime import ways
 from makemore_pl.runtime.request import Request, Wish
+from makemore_pl.scoring import transitions
 
 
 @pytest.fixture(scope="module")

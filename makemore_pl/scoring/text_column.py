@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.arrow import arrow
 from makemore_pl.errors import DataError
+from makemore_pl.scoring.arrow import arrow
 
 TEXTS_PER_PIECE = 1 << 16
 """Texts whose code points are held at a time."""

@@ -1,5 +1,6 @@
 """`Scorer`: how likely the model finds given names."""
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.character_ids import CharacterIds
-from makemore_pl.columns.text_column import TEXTS_PER_PIECE, TextColumn, pieces
-from makemore_pl.columns.transitions import Transitions
-from makemore_pl.columns.windows import Windows
 from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.request import expect_several
-from makemore_pl.text import TextRules
+from makemore_pl.scoring.character_ids import CharacterIds
+from makemore_pl.scoring.spelling import PLAIN, spelled
+from makemore_pl.scoring.text_column import TEXTS_PER_PIECE, TextColumn, pieces
+from makemore_pl.scoring.transitions import Transitions
+from makemore_pl.scoring.windows import Windows
 
-PLAIN = TextRules("none", "keep")
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
 CHARACTERS_PER_BATCH = 1 << 20
@@ -95,13 +95,23 @@ class Scorer:
         path = find_model(model, MODEL_FILE)
         self._model = _open(path)
         self._path = path.absolute()
-        self._label = label
-        if label is not None:
-            self.info.label_id(label)  # refused at once
+        self._take_label(label)
 
     @cached_property
     def _model(self) -> NextCharacterModel:
         return _open(self._path)
+
+    def of_label(self, label: str | None) -> "Scorer":
+        """The same open file, for names of another label, or of any; errors as `Scorer`."""
+        scorer = copy.copy(self)
+        scorer._model = self._model
+        scorer._take_label(label)
+        return scorer
+
+    def _take_label(self, label: str | None) -> None:
+        self._label = None if label is None else self.info.text_rules.spelled(label)
+        if self._label is not None:
+            self.info.label_id(self._label)  # refused at once
 
     @property
     def guesses_labels(self) -> bool:
@@ -268,17 +278,6 @@ class Scorer:
         no_label = np.full(len(rows), None, dtype=object)
         nothing = np.full(len(rows), np.nan)
         return ScoreColumns(log_prob, log_prob / n_draws, np.append(unknown, [None])[rows], no_label, nothing)
-
-
-def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
-    """The texts in the spelling of the training names."""
-    if rules == PLAIN or (rules.case == "keep" and texts.codepoints.dtype == np.uint8):
-        return texts  # ASCII, which no Unicode form changes
-    names = list(map(rules.name, texts.to_list()))
-    if not names:
-        return texts
-    changed = next(pieces(names)).texts
-    return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 
 def _open(path: Path) -> NextCharacterModel:

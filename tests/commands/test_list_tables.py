@@ -34,11 +34,19 @@ def test_from_a_table_to_names(makemore: RunCommand, table: Path) -> None:
     assert result.code == 0, result.err
 
 
+def test_a_single_label(makemore: RunCommand, table: Path) -> None:
+    table.write_text(table.read_text().replace(",M,", ",F,"))
+    result = makemore("fit", table, "--data.label_column", 2, *QUICK)
+    assert result.code == 0, result.err
+    assert "labels: F " in result.out
+    assert makemore("sample", "checkpoints/yob", "-n", 3).out.count("\n") == 3
+
+
 def test_errors_of_tables_are_one_line(makemore: RunCommand, table: Path) -> None:
     for options, message in (
         (
             ["--data.weight_column", 2],
-            "yob.txt, line 1: the weight must be a number from 0 to 1e.15, not 'F'",
+            "yob.txt, line 1: the weight must be a number from 0 to 1e+15, not 'F'",
         ),
         (["--data.name_column", "name"], "yob.txt, line 1: no column of the name 'name'"),
         (["--data.name_column", 4], "yob.txt, line 1: no column 4; there are 3"),

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.windows import Windows
+from makemore_pl.scoring.windows import Windows
 
 LogProbs: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """Contexts int64 (n, P) -> log p of each id (n, V)."""

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from makemore_pl import Scorer
-from makemore_pl.columns import text_column, transitions
 from makemore_pl.errors import DataError, ModelFileError, RequestError
 from makemore_pl.exported.metadata import Form, ModelInfo
 from makemore_pl.graph.forms import build_model
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel
+from makemore_pl.scoring import text_column, transitions
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 WIDE = "".join(map(chr, range(0x4E00, 0x4E00 + 32_767)))  # as many as a training list may have
@@ -38,9 +38,9 @@ MODELS: dict[str, tuple[str, int, Form]] = {
 }
 
 
-def write_model(file: Path, characters: str, block_size: int, form: Form) -> Path:
+def write_model(file: Path, characters: str, block_size: int, form: Form, **spelling: Any) -> Path:
     model = build_model(random_weights(len(characters) + 1, block_size), form)
-    info = ModelInfo(characters, block_size, 6, 32, 1, 1, form, 9, "list", "0", "id")
+    info = ModelInfo(characters, block_size, 6, 32, 1, 1, form, 9, "list", "0", "id", **spelling)
     onnx.helper.set_model_props(model, info.to_metadata())
     file.write_bytes(model.SerializeToString())
     return file
@@ -93,6 +93,16 @@ def test_every_kind_of_model(file: Path) -> None:
     assert [s.log_prob for s in scorer.score(names)] == [
         None if x != x else x for x in scorer.log_probs(names)
     ]
+
+
+@pytest.mark.parametrize("case", ["keep", "lower"])
+def test_a_names_spelling_does_not_depend_on_the_names_beside_it(tmp_path: Path, case: str) -> None:
+    scorer = Scorer(write_model(tmp_path / "m.onnx", f" {LATIN}é", 3, "mlp", normalize="nfc", case=case))
+    spellings, names = [" anna", "mia\t", "anna maria", "", " "], ["anna", "mia", "anna maria", "", ""]
+    for beside in ([], ["e\u0301va"]):
+        found = scorer.log_probs([*spellings, *beside])[: len(names)]
+        np.testing.assert_array_equal(found, scorer.log_probs(names))
+        np.testing.assert_array_equal(found, [score.log_prob for score in scorer.score(spellings)])
 
 
 def test_a_wrong_logit_is_found(latin: Path, monkeypatch: pytest.MonkeyPatch) -> None:

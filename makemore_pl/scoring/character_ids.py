@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.columns.text_column import TextColumn
+from makemore_pl.scoring.text_column import TextColumn
 from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 CODEPOINT_BITS = 21

@@ -1,0 +1,172 @@
+"""Names drawn from a table of logits are those that are drawn step by step, and those of the graph."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from makemore_pl import Sampler
+from makemore_pl.exported.metadata import TABLE
+from makemore_pl.model.context_space import ContextSpace
+from makemore_pl.runtime import engines
+from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
+from makemore_pl.runtime.engines import GraphSampler, open_engine
+from makemore_pl.runtime.table import LogitTable, limits_of, stored_logits
+
+BENDS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 1e-45},
+    {"temperature": 0.7, "top_k": 3},
+    {"top_p": 0.6},
+    {"temperature": 1e30, "top_p": 0.9, "top_k": 4},
+]
+DECODINGS = st.builds(
+    lambda bend, min_length: Decoding(**bend, min_length=min_length),
+    st.sampled_from(BENDS),
+    st.integers(0, 6),
+)
+
+
+@given(
+    seed=st.integers(0, 99),
+    v=st.integers(2, 7),
+    t=st.integers(1, 3),
+    n=st.sampled_from([0, 1, 40, 9_000]),
+    steps=st.integers(0, 9),
+    prefix=st.lists(st.integers(0, 1), max_size=4),
+    decoding=DECODINGS,
+    equal=st.booleans(),
+    n_labels=st.integers(0, 3),
+)
+def test_the_names_of_the_step_by_step_sampler(
+    seed: int,
+    v: int,
+    t: int,
+    n: int,
+    steps: int,
+    prefix: list[int],
+    decoding: Decoding,
+    equal: bool,
+    n_labels: int,
+) -> None:
+    """Also where logits are equal and uniforms few, so that many lie on the border between two ids."""
+    rng = np.random.default_rng(seed)
+    shape = max(1, n_labels) * v**t, v
+    logits = np.zeros(shape, np.float32) if equal else rng.normal(0, 3, shape).astype(np.float32)
+    space = ContextSpace(v, t, n_labels)
+    table = LogitTable(logits, t)
+    uniforms = rng.random((n, steps), dtype=np.float32)
+    if equal:
+        uniforms = (uniforms * v).astype(np.int64).astype(np.float32) / np.float32(v)
+    label_ids = v + rng.integers(n_labels, size=n) if n_labels else None
+    request = uniforms, np.array(prefix, dtype=np.int64), decoding, label_ids
+    tokens, log_prob = table.generate(*request)
+    expected, expected_log_prob = sample_stepwise(lambda c: logits[space.numbers(c)], t, *request)
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_allclose(log_prob, expected_log_prob, rtol=1e-6, atol=1e-6)
+
+
+@given(seed=st.integers(0, 999), bend=st.sampled_from(BENDS), v=st.integers(2, 9))
+def test_limits_are_exact(seed: int, bend: dict[str, Any], v: int) -> None:
+    """The uniform at a limit draws its id or one before it, the next float32 one after it."""
+    logits = np.random.default_rng(seed).normal(0, 4, (20, v))
+    decoding = Decoding(**bend)
+    limits = limits_of(logits.copy(), decoding)
+    assert (np.diff(limits) >= 0).all()
+    for i in range(v - 1):
+        at, after = limits[:, i], np.nextafter(limits[:, i], np.float32(1))
+        assert (draw(logits, at, decoding, 9)[at >= 0] <= i).all()
+        assert (draw(logits, after, decoding, 9)[after < 1] > i).all()
+
+
+@pytest.fixture(scope="module")
+def engine(run_folder: Path) -> GraphSampler:
+    opened = open_engine(run_folder / "sampler.onnx", prepare=False)
+    assert isinstance(opened, GraphSampler)
+    return opened
+
+
+@pytest.mark.parametrize(
+    "decoding", [Decoding(**bend, min_length=m) for bend in BENDS for m in (0, 1, 3)], ids=str
+)
+def test_a_file_gives_the_same_names_by_its_table_and_by_its_graph(
+    engine: GraphSampler, decoding: Decoding
+) -> None:
+    uniforms = np.random.default_rng(1).random((4_000, 25), dtype=np.float32)
+    for prefix in (np.array([], np.int64), np.array([5, 1, 2, 9])):
+        by_graph = engine.generate_all(uniforms, prefix, decoding)
+        codepoints, log_prob = engine.generate(uniforms, prefix, decoding)  # so many: by the table
+        np.testing.assert_array_equal(codepoints, by_graph[1])
+        np.testing.assert_allclose(log_prob, by_graph[2], atol=1e-4)
+
+
+def test_many_names_are_drawn_from_the_table_and_few_are_not(
+    engine: GraphSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(engines, "_CORES", 1)
+    monkeypatch.setattr(
+        LogitTable, "generate", lambda self, u, *rest: drawn.append(len(u)) or (u.astype(int), u[:, 0])
+    )
+    generate = partial(engine.generate, prefix=np.array([], np.int64), decoding=Decoding())
+    contexts = len(engine.info.vocabulary) ** 3
+    for n in (engines.DRAWS_PER_CONTEXT * contexts // 30 - 1, engines.DRAWS_PER_CONTEXT * contexts // 30 + 1):
+        generate(np.zeros((n, 30), np.float32))
+    assert drawn == [n]
+
+
+def rename(model: onnx.ModelProto) -> None:
+    """As other programs that write a file anew may do it."""
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace(TABLE, "other")
+    renamed = model.SerializeToString().replace(TABLE.encode(), b"other".ljust(len(TABLE), b"_"))
+    model.ParseFromString(renamed)
+    for tensor in model.graph.initializer:
+        tensor.name = "other".ljust(len(TABLE), "_") if tensor.name == "other" else tensor.name
+
+
+def transpose(model: onnx.ModelProto) -> None:
+    """The tensor of that name holds something else, and the graph works with another."""
+    [table] = [tensor for tensor in model.graph.initializer if tensor.name == TABLE]
+    rename(model)
+    other = model.graph.initializer.add()
+    other.CopyFrom(table)
+    other.name = TABLE
+    other.dims[:] = other.dims[::-1]
+
+
+@pytest.mark.parametrize("change", [rename, transpose])
+def test_a_file_without_the_table_is_sampled_by_its_graph(
+    run_folder: Path, tmp_path: Path, change: Any
+) -> None:
+    model = onnx.load_from_string((run_folder / "sampler.onnx").read_bytes())
+    change(model)
+    (tmp_path / "sampler.onnx").write_bytes(model.SerializeToString())
+    engine = open_engine(tmp_path / "sampler.onnx", prepare=False)
+    assert isinstance(engine, GraphSampler)
+    assert engine.table is None
+    names = Sampler(tmp_path / "sampler.onnx").sample(5_000, seed=1)
+    assert names == Sampler(run_folder).sample(5_000, seed=1)
+
+
+def test_the_table_is_found_where_it_is_and_only_once() -> None:
+    """Whatever else is in the file; a second one, or one cut short, is none."""
+    table = np.random.default_rng(0).normal(size=(125, 5)).astype(np.float32)
+    for other in (np.zeros(3, np.float32), np.arange(700)):
+        tensors = [numpy_helper.from_array(other, "other"), numpy_helper.from_array(table, TABLE)]
+        graph = helper.make_graph([], "graph", [], [], tensors)
+        content = helper.make_model(graph).SerializeToString()
+        np.testing.assert_array_equal(stored_logits(content, 125, 5), table)
+        for wrong in (content + content, content[: content.index(table.tobytes()) + 2_499]):
+            assert stored_logits(wrong, 125, 5) is None
+        for shape in ((5, 125), (25, 25), (124, 5)):
+            assert stored_logits(content, *shape) is None
+    doubles = numpy_helper.from_array(table.astype(np.float64), TABLE).SerializeToString()
+    assert stored_logits(doubles, 125, 5) is None
