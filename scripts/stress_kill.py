@@ -143,8 +143,9 @@ def differences(whole: Path, place: Path, run_folder: Path = RUN) -> list[str]:
     for name in ("best.ckpt", "last.ckpt"):
         states = [torch.load(each / run_folder / name, weights_only=True) for each in (whole, place)]
         for state in states:
-            # Resuming names the characters that are the list's own anyway.
-            state["datamodule_hyper_parameters"].pop("characters")
+            # Resuming names the characters and labels that are the list's own anyway.
+            for name_of_own in ("characters", "labels"):
+                state["datamodule_hyper_parameters"].pop(name_of_own)
             # Lightning's counters: a signal ends a round early, so that there is one more.
             del state["epoch"], state["loops"]
         found += differing(states[0], states[1], name)

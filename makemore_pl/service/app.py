@@ -126,11 +126,11 @@ class Service:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Watch the model's files while the application runs."""
         counters.begin()
-        async with create_task_group() as tasks:
-            tasks.start_soon(self._watch)
-            with suppress(asyncio.CancelledError):  # a second Ctrl-C; it would be printed with a traceback
+        with suppress(asyncio.CancelledError):  # a second Ctrl-C; it would be printed with a traceback
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._watch)
                 yield
-            tasks.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
 
     async def _watch(self) -> None:
         while True:

@@ -22,10 +22,13 @@ FIT = ["fit", "--data.path", "{list}", *QUICK]
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["sample", "{run}", "-n", "1e3"], "-n"),
-        (["sample", "{run}", "--seed", "1" + "0" * 5_000], "--seed"),  # longer than Python reads as a number
+        (["sample", "{run}", "-n", "1e3"], "n must be a whole number, not '1e3'"),
+        (
+            ["sample", "{run}", "--seed", "1" + "0" * 5_000],
+            "seed must be a whole number",
+        ),  # longer than Python reads as a number
         (["sample", "{run}", "--temperature", "nan"], "temperature must be at least 0"),
-        (["sample", "{run}", "--temperature", "warm"], "--temperature"),
+        (["sample", "{run}", "--temperature", "warm"], "temperature must be a number, not 'warm'"),
         (["sample", "{run}", "--prefix", "Ω"], "does not know 'Ω'"),
         (["sample", "{run}", "--colour"], "--colour"),
         (["sample", "{run}", "--format", "xml"], "xml"),
