@@ -201,7 +201,7 @@ class Scorer:
         numbers = [np.zeros(0, dtype=np.int64)]
         for texts, places in pieces(labels):
             different = texts.to_list()
-            for label in set(different) - known.keys():
+            for label in (one for one in dict.fromkeys(different) if one not in known):  # the first is named
                 known[label] = self.info.label_id(label) - len(self.info.vocabulary)
             of_texts = np.array([*map(known.__getitem__, different), -1])
             numbers.append(of_texts[:-1] if places is None else of_texts[places])
