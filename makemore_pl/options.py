@@ -21,6 +21,12 @@ P = ParamSpec("P")
 
 REQUIRED: Any = MISSING
 """As a default: the option must be given."""
+READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+}
+"""How a text becomes a value of each type, and what the text should be; others are texts themselves."""
 FULFILS = {"above": operator.gt, "at_least": operator.ge, "at_most": operator.le}
 
 
@@ -52,16 +58,18 @@ def read_value(f: Field[Any], text: str) -> Any:
     Raises:
         RequestError: it is no such value. Whether it is within limits is checked by the options' own class.
     """
-    kind, expected = value_type(f), {int: "a whole number", float: "a number", bool: "true or false"}
+    kind = value_type(f)
+    if kind not in READERS:
+        return text
+    read, expected = READERS[kind]
     try:
-        return (
-            {"true": True, "false": False}[text] if kind is bool else kind(text) if kind in expected else text
-        )
+        return read(text)
     except (KeyError, ValueError) as error:
-        raise RequestError(f"{_shown(f.name)} must be {expected[kind]}, not {text!r:.60}") from error
+        raise RequestError(f"{shown_name(f.name)} must be {expected}, not {text!r:.60}") from error
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
+    """An option's name as users write it."""
     return name.replace("_", "-")
 
 
@@ -77,10 +85,10 @@ def check_limits(options: Any) -> None:
         try:
             fulfilled = value is None or FULFILS[word](value, limit)
         except TypeError:
-            raise RequestError(f"{name.replace('_', '-')} must be a number, not {value!r:.60}") from None
+            raise RequestError(f"{shown_name(name)} must be a number, not {value!r:.60}") from None
         if not fulfilled:
             expected = [f"{w.replace('_', ' ')} {x:,}" for n, w, x in all_limits if n == name]
-            raise RequestError(f"{_shown(name)} must be {' and '.join(expected)}, not {value}")
+            raise RequestError(f"{shown_name(name)} must be {' and '.join(expected)}, not {value}")
 
 
 @functools.cache

@@ -105,6 +105,8 @@ class TextRules:
 
 NFC = TextRules()
 """The rules unless others are chosen."""
+PLAIN = TextRules("none", "keep")
+"""The rules that leave all texts as they are."""
 
 
 def _is_needed(run: re.Match[str], whole: bool) -> bool:

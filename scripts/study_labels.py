@@ -15,10 +15,10 @@ import warnings
 from collections import Counter
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from study_weights import SEEDS, STEPS, trained
 from torch import Tensor
 
 from makemore_pl.data.batches import names_of
@@ -26,28 +26,14 @@ from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.data.weighting import example_weights, label_shares
 from makemore_pl.model.module import LitBatchNormMLP
 
-SEEDS = (42, 1, 2)
-STEPS = 500
 SMOOTHING = 0.5
 """Of naive Bayes: added to each count."""
 
 
-def trained(data: NamesDataModule, seed: int, steps: int) -> tuple[LitBatchNormMLP, float]:
+def timed(data: NamesDataModule, seed: int, steps: int) -> tuple[LitBatchNormMLP, float]:
     """The network at the end of a run of the default recipe, and the seconds that it took."""
-    L.seed_everything(seed, verbose=False)
-    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, n_labels=data.n_labels)
-    trainer = L.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
     begin = time.perf_counter()
-    trainer.fit(module, datamodule=data)
-    return module.eval(), time.perf_counter() - begin
+    return trained(data, seed, steps), time.perf_counter() - begin
 
 
 @torch.inference_mode()
@@ -105,8 +91,8 @@ def accuracies(data: NamesDataModule, likelihoods: NDArray[np.float64]) -> tuple
 
 def study(labelled: NamesDataModule, plain: NamesDataModule, seed: int, steps: int) -> list[float]:
     """NLL of dev without and with labels, both accuracies, and the ratio of the times of training."""
-    without, seconds_without = trained(plain, seed, steps)
-    with_labels, seconds_with = trained(labelled, seed, steps)
+    without, seconds_without = timed(plain, seed, steps)
+    with_labels, seconds_with = timed(labelled, seed, steps)
     contexts, targets = labelled.examples("dev")
     figures = [losses(without, contexts[:, 1:], targets), losses(with_labels, contexts, targets)]
     guessed = accuracies(labelled, log_likelihoods(labelled, with_labels))

@@ -18,8 +18,8 @@ import lightning as L
 import numpy as np
 import torch
 
+from makemore_pl.data.corpus import name_ends
 from makemore_pl.data.datamodule import NamesDataModule
-from makemore_pl.data.weighting import name_ends
 from makemore_pl.model.module import LitBatchNormMLP
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -30,7 +30,7 @@ STEPS = 500
 def trained(data: NamesDataModule, seed: int, steps: int) -> LitBatchNormMLP:
     """The network at the end of a run of the default recipe."""
     L.seed_everything(seed, verbose=False)
-    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, data.n_examples, n_labels=data.n_labels)
     trainer = L.Trainer(
         max_steps=steps,
         accelerator="cpu",

@@ -144,10 +144,15 @@ def id_type(vocab_size: int) -> type[np.uint8] | type[np.int16]:
     return np.uint8 if vocab_size <= 256 else np.int16
 
 
+def name_ends(stream: Stream) -> NDArray[np.int64]:
+    """The place of each name's boundary, int64 (names,)."""
+    return np.flatnonzero(stream == BOUNDARY)
+
+
 def name_places(stream: Stream) -> tuple[Places, Places]:
     """The place where each name of a stream begins, and its length in characters; both (names,)."""
     dtype = np.int32 if len(stream) < 1 << 31 else np.int64
-    ends = np.flatnonzero(stream == BOUNDARY).astype(dtype)
+    ends = name_ends(stream).astype(dtype)
     starts = np.concatenate([ends[:1] * 0, ends[:-1] + 1])
     return starts, ends - starts
 

@@ -9,11 +9,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from makemore_pl.data.batches import BatchLoader, Windows, labelled, windows
+from makemore_pl.data.corpus import name_ends
 from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.lists import find_list
 from makemore_pl.data.recoding import with_ids_of
 from makemore_pl.data.training_loader import TrainingLoader
-from makemore_pl.data.weighting import example_weights, label_ids, label_shares, name_ends
+from makemore_pl.data.weighting import example_weights, label_ids, label_shares
 from makemore_pl.errors import CheckpointError, DataError
 from makemore_pl.reading.rows import Column, Columns
 from makemore_pl.text import Case, Normalize, TextRules

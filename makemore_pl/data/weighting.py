@@ -5,8 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from makemore_pl.data.corpus import Corpus, Stream
-from makemore_pl.vocabulary import BOUNDARY
+from makemore_pl.data.corpus import Corpus, name_ends
 
 
 def label_ids(corpus: Corpus, split: str) -> Tensor | None:
@@ -51,8 +50,3 @@ def unit_of_figures(corpus: Corpus, weighted: bool) -> str:
     if not corpus.weights:
         return "nats per character"
     return f"nats per character, {'names counted by weight' if weighted else 'each name counted once'}"
-
-
-def name_ends(stream: Stream) -> NDArray[np.int64]:
-    """The place of each name's boundary, int64 (names,)."""
-    return np.flatnonzero(stream == BOUNDARY)

@@ -11,6 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
+from makemore_pl.context_space import ContextSpace
 from makemore_pl.errors import ModelFileError, RequestError
 from makemore_pl.text import CASE, NORMALIZE, Case, Normalize, TextRules
 from makemore_pl.vocabulary import Vocabulary
@@ -69,18 +70,24 @@ class ModelInfo:
         return Vocabulary(self.characters)
 
     @property
+    def space(self) -> ContextSpace:
+        """All contexts that the network can be given."""
+        return ContextSpace(len(self.vocabulary), self.block_size, len(self.labels))
+
+    @property
     def text_rules(self) -> TextRules:
         """How a text is brought into the spelling of the training names."""
         return TextRules(self.normalize, self.case)
 
     def label_id(self, label: str) -> int:
-        """The id of a label, V + its number.
+        """The id of a label, V + its number; the label may be in another spelling.
 
         Raises:
             RequestError: the model has no such label, or none at all.
         """
-        if label in self.labels:
-            return len(self.vocabulary) + self.labels.index(label)
+        spelled = self.text_rules.spelled(label)
+        if spelled in self.labels:
+            return len(self.vocabulary) + self.labels.index(spelled)
         if not self.labels:
             raise RequestError(f"label: the model's names have no labels, so not {label!r:.60} either")
         from difflib import get_close_matches  # for errors alone

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from makemore_pl.context_space import ContextSpace
 from makemore_pl.errors import MakemoreError
-from makemore_pl.model.context_space import ContextSpace
 
 Array: TypeAlias = NDArray[np.float64]
 Linear: TypeAlias = tuple[Array, Array]

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from makemore_pl.errors import RequestError
 from makemore_pl.exported.metadata import newest_export
-from makemore_pl.options import REQUIRED, read_value, value_type
+from makemore_pl.options import REQUIRED, read_value, shown_name, value_type
 from makemore_pl.parsing.names_io import read_names
 
 QUIET = "print results and errors alone"
@@ -39,7 +39,7 @@ class RuntimeParser(argparse.ArgumentParser):
         """Add an option for each field of options dataclasses, see options.py."""
         by_name = {f.name: f for kind in options for f in fields(kind)}
         for f in sorted(by_name.values(), key=lambda f: bool(f.kw_only)):  # those without keyword come first
-            flag = f"-{f.name}" if len(f.name) == 1 else f"--{f.name.replace('_', '-')}"
+            flag = f"-{f.name}" if len(f.name) == 1 else f"--{shown_name(f.name)}"
             self.add_argument(flag, dest=f.name, **_value(f))
 
     def error(self, message: str) -> NoReturn:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from makemore_pl.context_space import ContextSpace
 from makemore_pl.data.corpus import SPLITS
 from makemore_pl.errors import DataError
-from makemore_pl.model.context_space import ContextSpace
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.checkpoint import Checkpoint
 

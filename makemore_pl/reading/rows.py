@@ -195,7 +195,7 @@ def weight_of(value: object) -> float:
     """A weight.
 
     Raises:
-        ValueError: it is no number, or out of range.
+        ValueError: it is not a number, or out of range.
     """
     try:
         weight = float(value)  # type: ignore[arg-type]  # the error is what is asked for

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError
 from makemore_pl.exported.metadata import ModelInfo
 from makemore_pl.exported.session import OnnxFile, Signature, read_onnx
-from makemore_pl.runtime.decoding import Decoding, sample_stepwise
+from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
 from makemore_pl.runtime.table import LogitTable, stored_logits
 
 MOST = np.iinfo(np.int64).max
@@ -75,6 +75,20 @@ class NextCharacterModel:
             raise ModelFileError(f"{self._file.path}: damaged (its logits have the shape {logits.shape})")
         return logits
 
+    def for_label(self, label: str | None) -> NextLogits:
+        """`next_logits` after a label, as a function of the characters alone, int64 (n, T).
+
+        Args:
+            label: of all names; None where there are no labels.
+
+        Raises:
+            RequestError: the model has no such label.
+        """
+        if label is None:
+            return self.next_logits
+        label_id = self.info.label_id(label)
+        return lambda characters: self.next_logits(np.insert(characters, 0, label_id, axis=1))
+
     def generate(
         self,
         uniforms: NDArray[np.float32],
@@ -112,7 +126,7 @@ class GraphSampler:
         self._codepoints = info.vocabulary.token_codepoints
         n_ids = len(self._codepoints)
         self.entries_per_name = n_ids  # of a step's matrices
-        self._n_contexts = max(1, len(info.labels)) * n_ids**info.block_size
+        self._n_contexts = info.space.total
         searched = info.form == "table" and self._n_contexts * n_ids <= MOST_LOGITS
         self._logits = stored_logits(content, self._n_contexts, n_ids) if searched else None
 
@@ -121,7 +135,7 @@ class GraphSampler:
         """The logits that the file stores, if its form is `table` and they are not too many."""
         if self._logits is None or not np.isfinite(self._logits).all():
             return None  # then the graph is asked
-        return LogitTable(self._logits, self.info.block_size)
+        return LogitTable(self._logits, self.info.space)
 
     def generate(
         self,

@@ -76,7 +76,6 @@ def given(model: NextCharacterModel, wish: Wish) -> Given:
         NotExactError: it cannot be computed; the message says why.
     """
     info = model.info
-    label = [] if wish.label is None else [info.label_id(wish.label)]
     steps = wish.steps(info.longest_name)
     automaton = wish.automaton(info.vocabulary)
 
@@ -88,24 +87,23 @@ def given(model: NextCharacterModel, wish: Wish) -> Given:
         shares = {
             name: share for name, share in zip(info.labels, info.label_shares, strict=True) if share > 0
         }
-        log_probs = [_log_probs(model, wish, [info.label_id(name)]) for name in shares]
+        log_probs = [_log_probs(model, wish, name) for name in shares]
         result = Mixture(shares, log_probs, conditional)
     else:
-        result = conditional(_log_probs(model, wish, label))
+        result = conditional(_log_probs(model, wish, wish.label))
     if result.log_probability == -math.inf:
         lengths = f"{wish.min_length:,} to {steps:,} characters"
         raise RequestError(f"no name of {lengths} fulfils the wish: its probability is 0")
     return result
 
 
-def _log_probs(model: NextCharacterModel, wish: Wish, label: list[int]) -> LogProbs:
-    """The network for one label, by its id (P - T,), as a function of the characters alone."""
+def _log_probs(model: NextCharacterModel, wish: Wish, label: str | None) -> LogProbs:
+    """log p of the plain and of the bent model for one label, as a function of the characters alone."""
+    next_logits = model.for_label(label)
 
     def log_probs(contexts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        labels = np.broadcast_to(np.array(label, dtype=np.int64), (len(contexts), len(label)))
-        contexts = np.concatenate([labels, contexts], axis=1)  # (m, T) -> (m, P)
         parts = np.split(contexts, range(CONTEXTS_PER_CALL, len(contexts), CONTEXTS_PER_CALL))
-        logits = np.concatenate([model.next_logits(part) for part in parts])  # (m, P) -> (m, V)
+        logits = np.concatenate([next_logits(part) for part in parts])  # (m, T) -> (m, V)
         plain = log_softmax(logits)
         if np.isnan(plain).any():
             raise ModelFileError("the model file is damaged (its logits are NaN or infinite)")

@@ -10,7 +10,7 @@ from makemore_pl.exported.metadata import MAX_LENGTH, ModelInfo
 from makemore_pl.memory import require_memory
 from makemore_pl.options import REQUIRED, option
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.text import TextRules
+from makemore_pl.text import PLAIN, TextRules
 from makemore_pl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class Wish(Decoding):
 
     def spelled(self: Self, rules: TextRules) -> Self:
         """The same request, its texts in the spelling of the training names."""
-        if rules == TextRules("none", "keep"):
+        if rules == PLAIN:
             return self
-        changes: dict[str, Any] = {
+        changes = {
             "label": None if self.label is None else rules.spelled(self.label),
             "prefix": rules.prefix(self.prefix),
             "suffix": rules.part(self.suffix),
@@ -88,7 +88,8 @@ class Wish(Decoding):
             "banned": None if self.banned is None else frozenset(map(rules.part, self.banned)),
             "novel": None if self.novel is None else frozenset(map(rules.name, self.novel)),
         }
-        return replace(self, **changes)
+        changed: dict[str, Any] = {name: new for name, new in changes.items() if new != getattr(self, name)}
+        return replace(self, **changed) if changed else self
 
     def wish(self) -> "Wish":
         """The options of a wish alone, without what a request adds to them."""

@@ -11,6 +11,7 @@ contexts: V^T, for each label.
 import numpy as np
 from numpy.typing import NDArray
 
+from makemore_pl.context_space import ContextSpace
 from makemore_pl.exported.metadata import TABLE
 from makemore_pl.runtime.decoding import Decoding, bend, log_softmax, prefix_log_prob
 from makemore_pl.vocabulary import BOUNDARY
@@ -26,25 +27,23 @@ class LogitTable:
     """The logits of a model after every context, and names drawn from them. Many threads may call it.
 
     Args:
-        logits: float32 (R, V); row r is context number r in base V, the label's number before the characters.
-        block_size: T.
+        logits: float32 (R, V); row r is context number r.
+        space: the contexts.
     """
 
-    def __init__(self, logits: NDArray[np.float32], block_size: int) -> None:
+    def __init__(self, logits: NDArray[np.float32], space: ContextSpace) -> None:
         self._logits = logits
-        self._block_size = block_size
-        n_ids = logits.shape[1]
-        self._of_label = n_ids**block_size  # contexts of each label
-        self._factors = n_ids ** np.arange(block_size - 1, -1, -1)
+        self._space = space
+        n_ids, of_label = space.vocab_size, space.vocab_size**space.block_size  # contexts of each label
         self._log_p = log_softmax(logits).ravel()
         # The next context's number when the boundary is drawn, (R,): a look-up is faster than a remainder.
         rows = np.arange(len(logits))
-        self._following = rows * n_ids % self._of_label + rows - rows % self._of_label
+        self._following = rows * n_ids % of_label + rows - rows % of_label
         self._latest: tuple[Bent, NDArray[np.float32]] | None = None
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, P) -> logits float32 (n, V)."""
-        logits: NDArray[np.float32] = self._logits[self._rows(context)]
+        logits: NDArray[np.float32] = self._logits[self._space.numbers(context)]
         return logits
 
     def generate(
@@ -56,15 +55,16 @@ class LogitTable:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Draw names; arguments and results are those of `sample_stepwise` with `next_logits`."""
         n, steps = uniforms.shape
+        block_size = self._space.block_size
         limits = self.limits(decoding)
         p = len(prefix)
         tokens = np.full((n, p + steps), BOUNDARY)
         tokens[:, :p] = prefix
         labels = np.empty((n, 0), dtype=np.int64) if label_ids is None else label_ids[:, None]  # (n, P - T)
-        log_prob = prefix_log_prob(self.next_logits, self._block_size, prefix, labels)
-        context = np.concatenate([np.full(self._block_size, BOUNDARY), prefix])[-self._block_size :]
-        contexts = np.concatenate([labels, np.broadcast_to(context, (n, self._block_size))], axis=1)  # (n, P)
-        first_rows = self._rows(contexts)
+        log_prob = prefix_log_prob(self.next_logits, block_size, prefix, labels)
+        context = np.concatenate([np.full(block_size, BOUNDARY), prefix])[-block_size:]
+        contexts = np.concatenate([labels, np.broadcast_to(context, (n, block_size))], axis=1)  # (n, P)
+        first_rows = self._space.numbers(contexts)
         n_contexts, n_ids = self._logits.shape
         n_short = decoding.min_length - p  # draws that may not end a name
         longest = 0
@@ -84,14 +84,6 @@ class LogitTable:
                 rows = self._following.take(rows[longer]) + drawn[longer]
         length = np.count_nonzero(prefix) + longest if n else 0
         return tokens[:, :length], log_prob.astype(np.float32)
-
-    def _rows(self, contexts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers of contexts: int64 (n, P) -> (n,)."""
-        n_labels = contexts.shape[1] - self._block_size  # of each context: 0 or 1
-        rows: NDArray[np.int64] = contexts[:, n_labels:] @ self._factors
-        if n_labels:
-            rows += (contexts[:, 0] - self._logits.shape[1]) * self._of_label
-        return rows
 
     def limits(self, decoding: Decoding) -> NDArray[np.float32]:
         """Limits after every context, then those without boundary, float32 (2R, V). The latest are kept."""
@@ -128,7 +120,7 @@ def stored_logits(content: bytes, n_contexts: int, n_ids: int) -> NDArray[np.flo
     shape, type and name, then the numbers as they are (TensorProto in onnx.proto): these are searched for.
 
     Returns:
-        None where they are not there in this order, as in a file that another program has written anew.
+        None where they are not there in this order, as in a file that another program has written again.
     """
 
     def number(n: int) -> bytes:  # a varint: 7 bits a byte, the lowest first

@@ -111,8 +111,11 @@ def plain(engine: NextCharacterModel | GraphSampler, wish: Wish) -> Way:
     v = len(info.vocabulary)
     if wish.label is not None:
         label_id = info.label_id(wish.label)
-        labelled = lambda uniforms: draw(uniforms, label_ids=np.full(len(uniforms), label_id))  # noqa: E731
-        return replace(way, generate=labelled, labels=_always(wish.label))
+        return replace(
+            way,
+            generate=lambda uniforms: draw(uniforms, label_ids=np.full(len(uniforms), label_id)),
+            labels=_always(wish.label),
+        )
     # A label is one more position: it is drawn before the first character, in the same way.
     cumulative = np.cumsum(info.label_shares)
 

@@ -17,10 +17,11 @@ from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel, open_engine
 from makemore_pl.runtime.request import expect_several
 from makemore_pl.scoring.character_ids import CharacterIds
-from makemore_pl.scoring.spelling import PLAIN, spelled
+from makemore_pl.scoring.spelling import spelled
 from makemore_pl.scoring.text_column import TEXTS_PER_PIECE, TextColumn, pieces
 from makemore_pl.scoring.transitions import Transitions
 from makemore_pl.scoring.windows import Windows
+from makemore_pl.text import PLAIN
 
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
@@ -109,9 +110,9 @@ class Scorer:
         return scorer
 
     def _take_label(self, label: str | None) -> None:
-        self._label = None if label is None else self.info.text_rules.spelled(label)
-        if self._label is not None:
-            self.info.label_id(self._label)  # refused at once
+        self._label = label
+        if label is not None:
+            self.info.label_id(label)  # refused at once
 
     @property
     def guesses_labels(self) -> bool:
@@ -121,19 +122,14 @@ class Scorer:
     @cached_property
     def _transitions(self) -> list[Transitions]:
         """Of the label asked for, of each label, or of names without."""
-        info, vocab_size = self.info, len(self.info.vocabulary)
-        labels = [self._label] if self._label is not None else info.labels
-        sizes = [vocab_size] * info.block_size
-        before = [[info.label_id(label)] for label in labels] or [[]]
+        vocab_size = len(self.info.vocabulary)
+        sizes = [vocab_size] * self.info.block_size
 
-        def transitions(label: list[int]) -> Transitions:
-            def log_probs(contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-                labels = np.broadcast_to(np.array(label, dtype=np.int64), (len(contexts), len(label)))
-                return log_softmax(self._model.next_logits(np.concatenate([labels, contexts], axis=1)))
+        def transitions(label: str | None) -> Transitions:
+            next_logits = self._model.for_label(label)
+            return Transitions(lambda contexts: log_softmax(next_logits(contexts)), sizes, vocab_size)
 
-            return Transitions(log_probs, sizes, vocab_size)
-
-        return list(map(transitions, before))
+        return list(map(transitions, self.info.labels if self.guesses_labels else [self._label]))
 
     @cached_property
     def _character_ids(self) -> CharacterIds:

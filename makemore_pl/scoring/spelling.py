@@ -3,10 +3,7 @@
 import numpy as np
 
 from makemore_pl.scoring.text_column import TextColumn, pieces
-from makemore_pl.text import TextRules
-
-PLAIN = TextRules("none", "keep")
-"""The rules that leave all texts as they are."""
+from makemore_pl.text import PLAIN, TextRules
 
 
 def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:

@@ -15,9 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 from makemore_pl.errors import MakemoreError
 from makemore_pl.scoring.scorer import Score
 from makemore_pl.service.queries import FORMATS
+from makemore_pl.tables.score_table import LABEL_COLUMNS, SCORE_COLUMNS
 
 NOT_STORED = {"cache-control": "no-store"}
-SCORE_COLUMNS = ("name", "log_prob", "per_character", "perplexity", "unknown")
 READING_SECONDS = 10.0
 """Longest wait for a client that reads nothing of what is ready for it."""
 
@@ -50,8 +50,8 @@ def _scored_text(score: Score) -> str:
 ENCODERS: dict[str, tuple[Encode, Encode]] = {
     "names": (_sampled, lambda row: row[0]),
     "ids": (_for_id, "\t".join),
-    "scores": (partial(_scored, SCORE_COLUMNS), _scored_text),
-    "scores and labels": (partial(_scored, (*SCORE_COLUMNS, "label", "label_probability")), _scored_text),
+    "scores": (partial(_scored, ("name", *SCORE_COLUMNS)), _scored_text),
+    "scores and labels": (partial(_scored, ("name", *SCORE_COLUMNS, *LABEL_COLUMNS)), _scored_text),
 }
 """For each kind of rows: as JSON, and as text."""
 

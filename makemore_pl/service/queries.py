@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from makemore_pl.errors import RequestError
-from makemore_pl.options import read_value, takes_several
+from makemore_pl.options import read_value, shown_name, takes_several
 from makemore_pl.parsing.help_texts import with_suggestion
 from makemore_pl.parsing.sampling_request import request_from
 from makemore_pl.runtime.request import IdRequest, Request
@@ -74,7 +74,7 @@ def read_request(pairs: Iterable[tuple[str, str]]) -> Request | IdRequest:
     for name, most in MOST.items():
         value = getattr(request, name, None)
         if value is not None and value > most:
-            raise RequestError(f"{name.replace('_', '-')} must be at most {most:,} here, not {value:,}")
+            raise RequestError(f"{shown_name(name)} must be at most {most:,} here, not {value:,}")
     return request
 
 
@@ -116,6 +116,6 @@ def _values(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         if takes_several(f):
             yield name, values
         elif len(values) > 1:
-            raise RequestError(f"{name.replace('_', '-')} may be given once, not {len(values):,} times")
+            raise RequestError(f"{shown_name(name)} may be given once, not {len(values):,} times")
         else:
             yield name, read_value(f, values[0])

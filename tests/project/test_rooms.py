@@ -11,7 +11,7 @@ from helpers import ROOT
 PACKAGE = ROOT / "makemore_pl"
 FLOORS = (
     ("errors",),
-    ("files", "memory", "text", "vocabulary"),
+    ("context_space", "files", "memory", "text", "vocabulary"),
     ("options",),
     ("exported",),
     ("wishes",),

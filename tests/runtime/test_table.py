@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from makemore_pl import Sampler
+from makemore_pl.context_space import ContextSpace
 from makemore_pl.exported.metadata import TABLE
-from makemore_pl.model.context_space import ContextSpace
 from makemore_pl.runtime import engines
 from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
 from makemore_pl.runtime.engines import GraphSampler, open_engine
@@ -61,7 +61,7 @@ def test_the_names_of_the_step_by_step_sampler(
     shape = max(1, n_labels) * v**t, v
     logits = np.zeros(shape, np.float32) if equal else rng.normal(0, 3, shape).astype(np.float32)
     space = ContextSpace(v, t, n_labels)
-    table = LogitTable(logits, t)
+    table = LogitTable(logits, space)
     uniforms = rng.random((n, steps), dtype=np.float32)
     if equal:
         uniforms = (uniforms * v).astype(np.int64).astype(np.float32) / np.float32(v)
@@ -123,7 +123,7 @@ def test_many_names_are_drawn_from_the_table_and_few_are_not(
 
 
 def rename(model: onnx.ModelProto) -> None:
-    """As other programs that write a file anew may do it."""
+    """As other programs that write a file again may do it."""
     for tensor in model.graph.initializer:
         tensor.name = tensor.name.replace(TABLE, "other")
     renamed = model.SerializeToString().replace(TABLE.encode(), b"other".ljust(len(TABLE), b"_"))
