@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +209,10 @@ def measure_wishes(
         "not in the training list": ({"novel": names}, lambda name: name not in listed),
         f"matches {one_vowel}": ({"match": one_vowel}, lambda name: has_one_vowel(name) is not None),
     }
-    open_sampler = Sampler(folder)
 
-    def rejecting(fits: Callable[[str], bool]) -> object:
+    def rejecting(sampler: Sampler, fits: Callable[[str], bool]) -> object:
         kept: list[str] = []
-        for batch in open_sampler.stream(10**9, min_length=0):
+        for batch in sampler.stream(10**9, min_length=0):
             kept += filter(fits, batch.names)
             if len(kept) >= n:
                 return kept[:n]
@@ -221,18 +221,19 @@ def measure_wishes(
     figures: dict[str, tuple[float, float, float]] = {}
     for label, (options, fits) in wishes.items():
         taken: tuple[list[float], list[float]] = ([], [])
-        ways: tuple[Callable[[], object], ...] = (
-            lambda options=options: open_sampler.sample(n, **options),  # type: ignore[misc]
-            lambda fits=fits: rejecting(fits),  # type: ignore[misc]
-        )
         for _ in range(repetitions):
-            open_sampler.probability(prefix="a")  # its tables replace those of the wish
+            sampler = Sampler(folder)  # one that keeps no tables of the wish
+            sampler.probability(prefix="a")  # opens model.onnx, too
+            ways: tuple[Callable[[], object], ...] = (
+                partial(sampler.sample, n, **options),
+                partial(rejecting, sampler, fits),
+            )
             for times, way in zip(taken, ways, strict=True):
                 start = time.perf_counter()
                 way()
                 times.append(time.perf_counter() - start)
         exact, rejected = map(statistics.median, taken)
-        figures[label] = open_sampler.probability(**options), exact, rejected
+        figures[label] = sampler.probability(**options), exact, rejected
     return figures
 
 
