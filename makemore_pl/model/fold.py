@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from makemore_pl.errors import FoldError
+from makemore_pl.model.members import BlockLinear, MemberMean, averaged, widened
 from makemore_pl.model.network import is_batch_norm
 
 
@@ -41,8 +42,11 @@ def fold(layers: nn.Sequential) -> nn.Sequential:
         if is_batch_norm(layer):
             linear = _linear_before(name, layer, previous, folded.get(previous))
             folded[previous] = _folded_linear(linear, layer)
+        elif isinstance(layer, MemberMean) and isinstance(output := folded[previous], nn.Linear):
+            folded[previous] = averaged(output, layer)
         else:
-            folded[name] = copy.deepcopy(layer).double()
+            in_double = copy.deepcopy(layer).double()
+            folded[name] = widened(in_double) if isinstance(in_double, BlockLinear) else in_double
             previous = name
     return nn.Sequential(folded).eval()
 

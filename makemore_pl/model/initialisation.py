@@ -44,7 +44,8 @@ def initialise(
         raise RequestError(f"init must be one of {', '.join(get_args(Scheme))}, not {scheme!r}")
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
     output = linears[-1]
-    output_norm = layers[-1] if isinstance(layers[-1], nn.BatchNorm1d) else None
+    last = list(layers)[list(layers).index(output) + 1 :]
+    output_norm = last[0] if last and isinstance(last[0], nn.BatchNorm1d) else None
     with torch.no_grad():
         for layer in layers:
             if isinstance(layer, nn.Embedding):

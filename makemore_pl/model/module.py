@@ -130,9 +130,10 @@ class LitBatchNormMLP(L.LightningModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         batch = as_batch(batch)
-        logits = self.net(batch.contexts)  # (B, T) -> (B, V)
+        logits = self.net(batch.contexts, by_member=True)  # (B, P) -> (B, M, V)
         # At least float32, whatever precision the network computes in.
-        log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        log_probs = logits.log_softmax(dim=2).mean(dim=1)  # (B, V): its NLL is the mean of the members'
         loss = batch.nll(log_probs) / batch.mean_weight
         if self.label_smoothing:
             uniform = -(log_probs.mean(dim=1)[batch.rows] * batch.weights).sum() / batch.mean_weight

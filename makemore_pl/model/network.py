@@ -1,6 +1,7 @@
 """`BatchNormMLP`: the network itself, a plain `nn.Module`.
 
-Notation: B batch, T block_size, P positions of a context, C n_embd, H n_hidden, V vocab_size, L n_labels.
+Notation: B batch, T block_size, P positions of a context, C n_embd, H n_hidden, V vocab_size, L n_labels,
+M n_members.
 """
 
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from torch import Generator, Tensor, nn
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import require_memory
 from makemore_pl.model.initialisation import Scheme, initialise
+from makemore_pl.model.members import BlockLinear, MemberMean
 
 
 class BatchNormMLP(nn.Module):
@@ -20,12 +22,13 @@ class BatchNormMLP(nn.Module):
     A Linear before a BatchNorm has no bias: the BatchNorm would subtract it.
     A label is one more position of the context, before the characters: P = T + 1. It has ids and rows of the
     embedding of its own, after those of the characters. Without labels, P = T.
+    Members are networks side by side on one embedding, and the logits are the mean of theirs.
 
     Args:
         vocab_size: V, ids 0 … V-1, 0 being the boundary.
         block_size: T.
         n_embd: C, width of a character's embedding.
-        n_hidden: H, width of each hidden layer.
+        n_hidden: H, width of each hidden layer of a member.
         n_layers: number of hidden layers.
         batch_norm: put a BatchNorm after each hidden Linear.
         norm_output: put one after the output Linear, too.
@@ -38,6 +41,7 @@ class BatchNormMLP(nn.Module):
             small, so that the first predictions are about uniform and the first loss is ln V.
         init_seed: seed of the initial weights; None: PyTorch's global generator.
         n_labels: L; label number l has id V + l.
+        n_members: M. Folded, it is one network M times as wide.
 
     Raises:
         RequestError: a size, share or seed out of its range.
@@ -60,6 +64,7 @@ class BatchNormMLP(nn.Module):
         output_gain: float | None = 0.01,
         init_seed: int | None = None,
         n_labels: int = 0,
+        n_members: int = 1,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -68,10 +73,11 @@ class BatchNormMLP(nn.Module):
         self.n_hidden = n_hidden
         self.n_layers = n_layers
         self.n_labels = n_labels
+        self.n_members = n_members
         self.init: Scheme = init
         self.hidden_gain = hidden_gain
         self.output_gain = output_gain
-        for name in ("vocab_size", "block_size", "n_embd", "n_hidden", "n_layers"):
+        for name in ("vocab_size", "block_size", "n_embd", "n_hidden", "n_layers", "n_members"):
             if (size := getattr(self, name)) < 1:
                 raise RequestError(f"model.{name} must be at least 1, not {size}")
         if n_labels < 0:
@@ -83,8 +89,8 @@ class BatchNormMLP(nn.Module):
         if init_seed is not None and not -(1 << 63) <= init_seed < 1 << 64:
             raise RequestError(f"model.init_seed must fit 64 bits, not {init_seed}")
         n_positions = block_size + (n_labels > 0)
-        n_weights = (vocab_size + n_labels + n_positions * n_hidden) * n_embd
-        n_weights += ((n_layers - 1) * n_hidden + vocab_size) * n_hidden
+        n_weights = (vocab_size + n_labels + n_positions * self.width) * n_embd
+        n_weights += ((n_layers - 1) * n_hidden + vocab_size) * self.width
         require_memory(8 * n_weights, f"model: {n_weights:,} weights × 8 bytes")  # drawn, then copied
 
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -92,23 +98,36 @@ class BatchNormMLP(nn.Module):
         layers["flatten"] = nn.Flatten()  # (B, P, C) -> (B, P*C)
         fan_in = n_positions * n_embd
         for i in range(1, n_layers + 1):
-            layers[f"linear_{i}"] = nn.Linear(fan_in, n_hidden, bias=not batch_norm)  # (B, fan_in) -> (B, H)
+            # (B, P*C), then (B, M*H) -> (B, M*H)
+            layers[f"linear_{i}"] = self._linear(fan_in, n_hidden, bias=not batch_norm, shared=i == 1)
             if batch_norm:
-                layers[f"norm_{i}"] = nn.BatchNorm1d(n_hidden, momentum=momentum)
+                layers[f"norm_{i}"] = nn.BatchNorm1d(self.width, momentum=momentum)
             layers[f"tanh_{i}"] = nn.Tanh()
             if dropout:
                 layers[f"dropout_{i}"] = nn.Dropout(dropout)
             fan_in = n_hidden
-        layers["output"] = nn.Linear(n_hidden, vocab_size, bias=not norm_output)  # (B, H) -> (B, V)
+        layers["output"] = self._linear(n_hidden, vocab_size, bias=not norm_output)  # (B, M*H) -> (B, M*V)
         if norm_output:
-            layers["output_norm"] = nn.BatchNorm1d(vocab_size, momentum=momentum)
+            layers["output_norm"] = nn.BatchNorm1d(n_members * vocab_size, momentum=momentum)
+        if n_members > 1:
+            layers["mean"] = MemberMean(n_members)  # (B, M*V) -> (B, V)
         self.layers = nn.Sequential(layers)
         self.reset_parameters(None if init_seed is None else Generator().manual_seed(init_seed))
 
-    def forward(self, context: Tensor) -> Tensor:
-        """Compute logits (B, V), in the dtype of the weights, from contexts int64 (B, P)."""
-        logits: Tensor = self.layers(context)
-        return logits
+    def forward(self, context: Tensor, by_member: bool = False) -> Tensor:
+        """Compute logits (B, V), in the dtype of the weights, from contexts int64 (B, P).
+
+        With `by_member`, each member's own, (B, M, V): every member learns by its own loss.
+        """
+        layers = self.layers[:-1] if by_member and self.n_members > 1 else self.layers
+        logits: Tensor = layers(context)
+        return logits.reshape(len(logits), self.n_members, -1) if by_member else logits
+
+    def _linear(self, fan_in: int, fan_out: int, bias: bool, shared: bool = False) -> nn.Linear:
+        """A Linear for each member, all with the same inputs where those are `shared`."""
+        if shared or self.n_members == 1:
+            return nn.Linear(fan_in, self.n_members * fan_out, bias)
+        return BlockLinear(self.n_members, fan_in, fan_out, bias)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw all weights again by the model's scheme; None: from PyTorch's global generator."""
@@ -119,6 +138,11 @@ class BatchNormMLP(nn.Module):
             output_gain=self.output_gain,
             generator=generator,
         )
+
+    @property
+    def width(self) -> int:
+        """M*H: hidden units of a layer, all members together."""
+        return self.n_members * self.n_hidden
 
     @property
     def n_parameters(self) -> int:

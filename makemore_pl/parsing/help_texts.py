@@ -36,6 +36,7 @@ TEXTS = {
     "trainer.max_epochs": "length of the run in passes over the list",
     "model.n_embd": "width of a character's embedding",
     "model.n_hidden": "width of each hidden layer",
+    "model.n_members": "networks side by side, whose logits are averaged",
     "model.warmup": "share of the steps on which the rate rises",
     "model.dropout": "share of activations zeroed in training",
     "model.init": "scheme of the initial weights",

@@ -74,7 +74,7 @@ class ContextSet(ContextSpace):
 def contexts_to_compare(checkpoint: Checkpoint, model: BatchNormMLP) -> ContextSet:
     """All contexts of a checkpoint's model, or where these are too many, its list's and random ones."""
     contexts = ContextSet(model.vocab_size, model.block_size, model.n_labels)
-    widest = max(model.n_hidden, len(contexts.sizes) * model.n_embd)
+    widest = max(model.width, len(contexts.sizes) * model.n_embd)
     contexts = replace(contexts, widest=widest)
     if contexts.exhaustive:
         return contexts
