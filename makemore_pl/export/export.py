@@ -135,9 +135,9 @@ def expect_exportable(model: BatchNormMLP) -> None:
     Raises:
         RequestError: with the arithmetic.
     """
-    if 4 * (n := _n_folded(model)) > MAX_FILE_BYTES:
+    if 4 * model.n_parameters > MAX_FILE_BYTES:
         raise RequestError(
-            f"export: {n:,} parameters × 4 bytes = {in_words(4 * n)} "
+            f"export: {model.n_parameters:,} parameters × 4 bytes = {in_words(4 * model.n_parameters)} "
             f"make a file of more than {in_words(MAX_FILE_BYTES)}, which is not opened; "
             "--export.enabled false trains without a file"
         )
@@ -145,17 +145,12 @@ def expect_exportable(model: BatchNormMLP) -> None:
 
 def _require_proof_memory(model: BatchNormMLP) -> None:
     """Estimate the memory of a proof: weights in both precisions and in files, the certificate's tables."""
-    n, (t, v, h) = _n_folded(model), (model.block_size, model.vocab_size, model.width)
+    n, (t, v, h) = model.n_parameters, (model.block_size, model.vocab_size, model.width)
     n_rows = t * v + model.n_labels
     require_memory(
         60 * n + 40 * n_rows * h,
         f"proof: {n:,} parameters × 60 bytes + {n_rows:,}×{h:,} entries of tables × 40 bytes",
     )
-
-
-def _n_folded(model: BatchNormMLP) -> int:
-    """Parameters of a network, and the zeros outside the blocks of its members."""
-    return model.n_parameters + (model.n_layers - 1) * model.width * (model.width - model.n_hidden)
 
 
 def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form = "mlp") -> ModelInfo:

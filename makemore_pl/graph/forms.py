@@ -7,7 +7,7 @@
 
 All of them are computed here in float64 and stored as float32.
 Notation: B batch, T block size, P positions of a context (T, or with a label T + 1), C n_embd, H n_hidden,
-V vocabulary size, L labels.
+V vocabulary size, L labels, M members, I inputs and O outputs of one of them.
 """
 
 import functools
@@ -81,8 +81,15 @@ def add_network(
 
 
 def _add_linear(g: GraphBuilder, x: Value, linear: Linear) -> Value:
+    """(B, fan_in) -> (B, fan_out)."""
     weight, bias = linear
-    return g.Gemm(x, g.weight(weight), g.weight(bias), transB=1)
+    if weight.ndim == 2:
+        return g.Gemm(x, g.weight(weight), g.weight(bias), transB=1)
+    members, _, fan_in = weight.shape
+    x = g.Transpose(g.Reshape(x, np.array([-1, members, fan_in])), perm=[1, 0, 2])  # (B, M*I) -> (M, B, I)
+    x = g.MatMul(x, g.weight(weight.swapaxes(1, 2)))  # (M, B, I) @ (M, I, O) -> (M, B, O)
+    x = g.Reshape(g.Transpose(x, perm=[1, 0, 2]), np.array([-1, len(bias)]))  # (B, M*O)
+    return g.Add(x, g.weight(bias))
 
 
 def _add_look_ups(g: GraphBuilder, weights: FoldedWeights, context: Value, pairs: bool) -> Value:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from makemore_pl.errors import FoldError
-from makemore_pl.model.members import BlockLinear, MemberMean, averaged, widened
+from makemore_pl.model.members import BlockLinear, MemberMean, averaged
 from makemore_pl.model.network import is_batch_norm
 
 
@@ -42,11 +42,10 @@ def fold(layers: nn.Sequential) -> nn.Sequential:
         if is_batch_norm(layer):
             linear = _linear_before(name, layer, previous, folded.get(previous))
             folded[previous] = _folded_linear(linear, layer)
-        elif isinstance(layer, MemberMean) and isinstance(output := folded[previous], nn.Linear):
-            folded[previous] = averaged(output, layer)
+        elif isinstance(layer, MemberMean) and isinstance(output := folded[previous], BlockLinear):
+            folded[previous] = averaged(output)
         else:
-            in_double = copy.deepcopy(layer).double()
-            folded[name] = widened(in_double) if isinstance(in_double, BlockLinear) else in_double
+            folded[name] = copy.deepcopy(layer).double()
             previous = name
     return nn.Sequential(folded).eval()
 
@@ -64,9 +63,9 @@ def _folded_linear(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
     bias = shift * scale
     if norm.affine:
         bias = bias + norm.bias.double()
-    folded = nn.Linear(linear.in_features, linear.out_features, dtype=torch.float64, device=bias.device)
-    folded.weight.copy_(linear.weight.double() * scale[:, None])  # (fan_out, fan_in)
-    folded.bias.copy_(bias)
+    folded = copy.deepcopy(linear)  # of its own kind
+    folded.weight = nn.Parameter(linear.weight.double() * scale[:, None])  # (fan_out, fan_in)
+    folded.bias = nn.Parameter(bias)
     return folded
 
 

@@ -2,7 +2,7 @@
 
 What is written to a file and what is proven of it both start here.
 Notation: B batch, T block size, P positions of a context (T, or T + 1 with labels), C n_embd, H n_hidden,
-V vocabulary size, L labels.
+V vocabulary size, L labels, M members.
 """
 
 import functools
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from makemore_pl.context_space import ContextSpace
 from makemore_pl.errors import MakemoreError
+from makemore_pl.model.members import BlockLinear
 
 Array: TypeAlias = NDArray[np.float64]
 Linear: TypeAlias = tuple[Array, Array]
-"""Weight (fan_out, fan_in) and bias (fan_out,)."""
+"""Weight (fan_out, fan_in), or of M members a block each, (M, O, I); and bias (fan_out,), or (M*O,)."""
 
 TABLE_LIMIT = 1 << 24
 """Most float32 entries of a table of logits, V^T * V: 64 MiB, a file that a browser still loads."""
@@ -40,7 +41,7 @@ class FoldedWeights:
     Attributes:
         block_size: T.
         embedding: (V + L, C), the characters' and then the labels'.
-        hidden: weight (H, fan_in) and bias (H,) of each hidden Linear; a Tanh follows each.
+        hidden: each hidden Linear; a Tanh follows each. After the first, members have blocks.
         output: weight (V, H) and bias (V,).
         n_labels: L.
     """
@@ -55,13 +56,16 @@ class FoldedWeights:
     def from_layers(cls, folded: nn.Sequential) -> "FoldedWeights":
         """Read the weights of folded layers: Embedding, Flatten, [Linear, Tanh] ..., Linear.
 
+        The hidden Linears may be `BlockLinear`.
+
         Raises:
             FormError: another layer, or another order of layers; a BatchNorm must be folded before.
         """
         kinds = ["Embedding", "Flatten", *["Linear", "Tanh"] * ((len(folded) - 3) // 2), "Linear"]
+        last = len(folded) - 1
         for i, (name, layer) in enumerate(folded.named_children()):
             expected = kinds[i] if i < len(kinds) else "nothing"
-            if type(layer).__name__ != expected:
+            if type(layer).__name__ != expected and not (isinstance(layer, BlockLinear) and 2 < i < last):
                 raise FormError(
                     f"{name}: a {type(layer).__name__} where {expected} was expected; a graph is built of "
                     "Embedding, Flatten, any number of Linear and Tanh, and a last Linear"
@@ -69,7 +73,7 @@ class FoldedWeights:
         embedding = folded[0]
         assert isinstance(embedding, nn.Embedding)
         linears = [layer for layer in folded if isinstance(layer, nn.Linear)]
-        *hidden, output = [(_array(linear.weight), _array(linear.bias)) for linear in linears]
+        *hidden, output = [(_weight(linear), _array(linear.bias)) for linear in linears]
         n_labels = embedding.num_embeddings - linears[-1].out_features
         block_size = linears[0].in_features // embedding.embedding_dim - (n_labels > 0)
         return cls(block_size, _array(embedding.weight), hidden, output, n_labels)
@@ -103,7 +107,7 @@ class FoldedWeights:
         """contexts int64 (B, P) -> logits float64 (B, V)."""
         x = self.embedding[contexts].reshape(len(contexts), -1)  # (B, P) -> (B, P*C)
         for weight, bias in self.hidden:
-            x = np.tanh(x @ weight.T + bias)  # (B, fan_in) -> (B, H)
+            x = np.tanh(multiply(weight, x) + bias)  # (B, fan_in) -> (B, H)
         weight, bias = self.output
         return np.asarray(x @ weight.T + bias)  # (B, H) -> (B, V)
 
@@ -143,6 +147,19 @@ class FoldedWeights:
         tables = np.einsum("vc,hpc->pvh", self.embedding, per_position)  # (P, V + L, H)
         of_position = zip(tables, self.space.first_ids, self.space.sizes, strict=True)
         return [table[first : first + size] for table, first, size in of_position], bias
+
+
+def multiply(weight: Array, x: Array) -> Array:
+    """(..., fan_in) -> (..., fan_out), with one matrix (fan_out, fan_in), or with a block for each member."""
+    if weight.ndim == 2:
+        return np.asarray(x @ weight.T)
+    inputs = x.reshape(-1, len(weight), weight.shape[2]).swapaxes(0, 1)  # (..., M*I) -> (M, n, I)
+    outputs = inputs @ weight.swapaxes(1, 2)  # (M, n, O)
+    return np.asarray(outputs.swapaxes(0, 1).reshape(*x.shape[:-1], -1))
+
+
+def _weight(linear: nn.Linear) -> Array:
+    return _array(linear.blocks() if isinstance(linear, BlockLinear) else linear.weight)
 
 
 def _array(tensor: Tensor) -> Array:

@@ -51,22 +51,18 @@ class MemberMean(nn.Module):
         return logits.reshape(len(logits), self.n_members, -1).mean(dim=1)
 
 
-def widened(layer: BlockLinear) -> nn.Linear:
-    """The one wide Linear that computes the same: zeros outside the blocks."""
-    blocks = torch.block_diag(*layer.blocks())  # type: ignore[no-untyped-call]  # PyTorch gives it no types
-    return _linear(blocks, layer.bias)
+def member_linear(n_members: int, in_features: int, out_features: int, bias: bool) -> nn.Linear:
+    """A Linear (B, in_features) -> (B, out_features), in blocks if there are several members."""
+    if n_members == 1:
+        return nn.Linear(in_features, out_features, bias)
+    return BlockLinear(n_members, in_features // n_members, out_features // n_members, bias)
 
 
-def averaged(linear: nn.Linear, mean: MemberMean) -> nn.Linear:
-    """The one Linear that computes the same as `linear` and `mean` after it."""
-    weight = linear.weight.reshape(mean.n_members, -1, linear.in_features)  # (M*V, I) -> (M, V, I)
-    return _linear(weight.mean(dim=0), linear.bias.reshape(mean.n_members, -1).mean(dim=0))
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    n_out, n_in = weight.shape
-    linear = nn.Linear(n_in, n_out, bias is not None, dtype=weight.dtype, device=weight.device)
-    linear.weight.copy_(weight)
-    if bias is not None:
-        linear.bias.copy_(bias)
-    return linear
+def averaged(output: BlockLinear) -> nn.Linear:
+    """The one Linear, (B, M*I) -> (B, O), that computes the mean of the members' outputs."""
+    n_members, n_out, n_in = output.blocks().shape
+    mean = nn.Linear(n_members * n_in, n_out, dtype=output.weight.dtype, device=output.weight.device)
+    with torch.no_grad():
+        mean.weight.copy_(output.blocks().transpose(0, 1).flatten(1) / n_members)  # (O, M*I)
+        mean.bias.copy_(output.bias.reshape(n_members, n_out).mean(dim=0))
+    return mean

@@ -1,7 +1,6 @@
 """`BatchNormMLP`: the network itself, a plain `nn.Module`.
 
-Notation: B batch, T block_size, P positions of a context, C n_embd, H n_hidden, V vocab_size, L n_labels,
-M n_members.
+Notation: B batch, T block_size, P positions, C n_embd, H n_hidden, V vocab_size, L n_labels, M n_members.
 """
 
 from collections import OrderedDict
@@ -12,7 +11,7 @@ from torch import Generator, Tensor, nn
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import require_memory
 from makemore_pl.model.initialisation import Scheme, initialise
-from makemore_pl.model.members import BlockLinear, MemberMean
+from makemore_pl.model.members import MemberMean, member_linear
 
 
 class BatchNormMLP(nn.Module):
@@ -98,17 +97,19 @@ class BatchNormMLP(nn.Module):
         layers["flatten"] = nn.Flatten()  # (B, P, C) -> (B, P*C)
         fan_in = n_positions * n_embd
         for i in range(1, n_layers + 1):
-            # (B, P*C), then (B, M*H) -> (B, M*H)
-            layers[f"linear_{i}"] = self._linear(fan_in, n_hidden, bias=not batch_norm, shared=i == 1)
+            parts = 1 if i == 1 else n_members  # all members read the one embedding
+            # (B, P*C), or (B, M*H) -> (B, M*H)
+            layers[f"linear_{i}"] = member_linear(parts, fan_in, self.width, bias=not batch_norm)
             if batch_norm:
                 layers[f"norm_{i}"] = nn.BatchNorm1d(self.width, momentum=momentum)
             layers[f"tanh_{i}"] = nn.Tanh()
             if dropout:
                 layers[f"dropout_{i}"] = nn.Dropout(dropout)
-            fan_in = n_hidden
-        layers["output"] = self._linear(n_hidden, vocab_size, bias=not norm_output)  # (B, M*H) -> (B, M*V)
+            fan_in = self.width
+        n_logits = n_members * vocab_size
+        layers["output"] = member_linear(n_members, fan_in, n_logits, bias=not norm_output)  # -> (B, M*V)
         if norm_output:
-            layers["output_norm"] = nn.BatchNorm1d(n_members * vocab_size, momentum=momentum)
+            layers["output_norm"] = nn.BatchNorm1d(n_logits, momentum=momentum)
         if n_members > 1:
             layers["mean"] = MemberMean(n_members)  # (B, M*V) -> (B, V)
         self.layers = nn.Sequential(layers)
@@ -122,12 +123,6 @@ class BatchNormMLP(nn.Module):
         layers = self.layers[:-1] if by_member and self.n_members > 1 else self.layers
         logits: Tensor = layers(context)
         return logits.reshape(len(logits), self.n_members, -1) if by_member else logits
-
-    def _linear(self, fan_in: int, fan_out: int, bias: bool, shared: bool = False) -> nn.Linear:
-        """A Linear for each member, all with the same inputs where those are `shared`."""
-        if shared or self.n_members == 1:
-            return nn.Linear(fan_in, self.n_members * fan_out, bias)
-        return BlockLinear(self.n_members, fan_in, fan_out, bias)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw all weights again by the model's scheme; None: from PyTorch's global generator."""

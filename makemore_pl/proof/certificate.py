@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from makemore_pl.model.folded_weights import Array, FoldedWeights, Linear
+from makemore_pl.model.folded_weights import Array, FoldedWeights, Linear, multiply
 
 UNIT = 2.0**-24
 """Largest relative error of rounding to float32."""
@@ -36,7 +36,7 @@ class Network:
         bias: (H,), added to their sum.
         sizes: as `tables`, the absolute values of the products behind each entry of `tables`, summed.
         n_terms: number of terms of one pre-activation.
-        later: weight (fan_out, fan_in) and bias (fan_out,) of each later Linear, a tanh before each.
+        later: each later Linear, a tanh before each.
     """
 
     tables: list[Array]
@@ -109,17 +109,19 @@ def _carry(model: list[Linear], stored: list[Linear], deviation: Array, *, round
     """
     length = float(np.linalg.norm(deviation))
     for (weight, bias), (stored_weight, stored_bias) in zip(model, stored, strict=True):
-        fan_in = weight.shape[1]
+        n_terms = weight.shape[-1] + 1  # of one sum: what a member does not read adds nothing
         # |tanh(a) - tanh(b)| is at most |a - b|, and at most 2.
         inputs_off = np.minimum(deviation + rounding * TANH_ERROR, 2.0)  # (fan_in,)
-        length = min(length + rounding * TANH_ERROR * math.sqrt(fan_in), float(np.linalg.norm(inputs_off)))
+        length = min(
+            length + rounding * TANH_ERROR * math.sqrt(len(inputs_off)), float(np.linalg.norm(inputs_off))
+        )
         # w' h' - w h = w' (h' - h) + (w' - w) h, and |h| is at most 1.
         size = np.abs(stored_weight)
-        own = np.abs(stored_weight - weight).sum(axis=1) + np.abs(stored_bias - bias)  # (fan_out,)
+        own = _row_sums(np.abs(stored_weight - weight)) + np.abs(stored_bias - bias)  # (fan_out,)
         if rounding:
-            terms = size.sum(axis=1) * (1 + TANH_ERROR) + np.abs(stored_bias)
-            own = own + _gamma(fan_in + 1) * terms
-        deviation = np.minimum(size @ inputs_off, np.linalg.norm(size, axis=1) * length) + own
+            terms = _row_sums(size) * (1 + TANH_ERROR) + np.abs(stored_bias)
+            own = own + _gamma(n_terms) * terms
+        deviation = np.minimum(multiply(size, inputs_off), np.sqrt(_row_sums(size**2)) * length) + own
         length = min(
             largest_gain(stored_weight) * length + float(np.linalg.norm(own)),
             float(np.linalg.norm(deviation)),
@@ -130,8 +132,11 @@ def _carry(model: list[Linear], stored: list[Linear], deviation: Array, *, round
 def largest_gain(weight: Array) -> float:
     """An upper bound of the largest singular value σ of (fan_out, fan_in): (Σ σ^16)^(1/16).
 
-    At most fan_in^(1/16), some 40 % of 200, above it, and computed many times faster.
+    At most fan_in^(1/16), some 40 % of 200, above it, and computed many times faster. Of several blocks on a
+    diagonal it is the largest one's.
     """
+    if weight.ndim == 3:
+        return max(map(largest_gain, weight))
     gram = weight.T @ weight if weight.shape[1] < len(weight) else weight @ weight.T  # singular values: σ²
     scale = float(np.linalg.norm(gram))
     if scale == 0:
@@ -141,6 +146,11 @@ def largest_gain(weight: Array) -> float:
         power = power @ power  # σ^4, σ^8
     of_squares = scale * float(np.linalg.norm(power)) ** 0.25
     return math.sqrt(of_squares) * (1 + 1e-9)  # float64's own rounding
+
+
+def _row_sums(weight: Array) -> Array:
+    """(fan_out, fan_in), or blocks (M, O, I) -> (fan_out,)."""
+    return np.asarray(weight.sum(axis=-1).reshape(-1))
 
 
 def _gamma(n: int) -> float:

@@ -21,7 +21,7 @@ from makemore_pl.errors import ModelFileError, VerificationError
 from makemore_pl.exported.metadata import FORMS, Form, ModelInfo
 from makemore_pl.exported.session import read_onnx
 from makemore_pl.graph.builder import holds_weights
-from makemore_pl.model.folded_weights import Array, FoldedWeights, FormError
+from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.proof.certificate import Network
 
 CANCELLED = 2.0**-44
@@ -124,15 +124,19 @@ def stored_network(model: onnx.ModelProto, weights: FoldedWeights, form: Form) -
         weights: of the folded network, for the sizes.
         form: `mlp` or `fused`.
     """
-    constants = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
-
-    def numbers(operator: str) -> list[list[Array]]:
-        nodes = [node for node in model.graph.node if node.op_type == operator]
-        found = [[constants[value] for value in node.input if value in constants] for node in nodes]
-        return [arrays for arrays in found if arrays[0].ndim == 2]  # not the ids that form fused gathers
-
-    linears = [(weight, bias) for weight, bias in numbers("Gemm")]
-    tables = [table for [table] in numbers("Gather")]
+    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if holds_weights(t)}
+    found = [
+        stored[value].astype(np.float64)
+        for node in model.graph.node
+        for value in node.input
+        if value in stored
+    ]
+    n_tables = 1 if form == "mlp" else len(weights.space.sizes)
+    tables, later = found[:n_tables], found[n_tables:]  # then weight and bias of each Linear
+    linears = [
+        (weight if weight.ndim == 2 else weight.swapaxes(1, 2), bias)
+        for weight, bias in zip(later[::2], later[1::2], strict=True)
+    ]
     if form == "mlp":
         [embedding] = tables
         return Network.from_weights(

@@ -1,19 +1,27 @@
 import copy
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import RunCommand, random_batch, trained_like
-from torch import Tensor
+from helpers import RunCommand, open_graph, random_batch, trained_like
+from torch import Tensor, nn
 
 from makemore_pl.errors import RequestError
+from makemore_pl.exported.metadata import Form
+from makemore_pl.graph.forms import build_model
 from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights
-from makemore_pl.model.members import BlockLinear, widened
+from makemore_pl.model.members import BlockLinear
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
+from makemore_pl.proof.certificate import certify
+from makemore_pl.proof.logits import float32_tolerance
+from makemore_pl.proof.network_reader import stored_network
 
 SMALL = {"n_embd": 4, "n_hidden": 6, "n_layers": 2, "init_seed": 1}
 
@@ -40,13 +48,10 @@ def test_members_are_networks_of_their_own_and_the_logits_their_mean() -> None:
 
 def test_a_block_linear_is_a_wide_linear_with_zeros_outside_its_blocks() -> None:
     blocks = BlockLinear(3, 4, 5)
-    with torch.no_grad():
-        wide = widened(blocks)
+    wide = nn.Linear(12, 15)
+    wide.weight, wide.bias = nn.Parameter(torch.block_diag(*blocks.blocks())), blocks.bias  # type: ignore[no-untyped-call]
     inputs = torch.randn(7, 12)
     assert torch.allclose(blocks(inputs), wide(inputs), atol=1e-6)
-    inside = torch.block_diag(*torch.ones(3, 5, 4)).bool()
-    assert wide.weight[inside].abs().min() > 0
-    assert not wide.weight[~inside].any()
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_output": True}, {"batch_norm": False}, {"n_layers": 1}])
@@ -58,6 +63,35 @@ def test_folded_members_are_one_wide_network(options: dict[str, object]) -> None
     assert weights.vocab_size == 27
     expected = model.double()(contexts).detach().numpy()
     assert abs(weights.logits(contexts.numpy()) - expected).max() < 1e-12
+
+
+def dense(weights: FoldedWeights) -> FoldedWeights:
+    """The same network with zeros outside the blocks."""
+    first, *blocks = weights.hidden
+    wide = [(torch.block_diag(*map(torch.from_numpy, weight)).numpy(), bias) for weight, bias in blocks]
+    return replace(weights, hidden=[first, *wide])
+
+
+@pytest.mark.parametrize("form", ["mlp", "fused"])
+def test_the_certificate_of_blocks_is_at_most_that_of_the_wide_network(form: Form) -> None:
+    model = trained_like(BatchNormMLP(11, 3, n_members=3, n_hidden=8, n_layers=3, output_gain=0.2))
+    weights = FoldedWeights.from_layers(fold(model.layers))
+    contexts = np.array(list(itertools.product(range(11), repeat=3)))
+    logits = weights.logits(contexts)
+    assert abs(dense(weights).logits(contexts) - logits).max() < 1e-12
+    assert float32_tolerance(weights) == pytest.approx(float32_tolerance(dense(weights)))
+
+    graph = build_model(weights, form)
+    stored = stored_network(graph, weights, form)
+    [*_, (weight, bias), _] = stored.later
+    assert np.array_equal(weight, np.float32(weights.hidden[-1][0]))
+    assert np.array_equal(bias, np.float32(weights.hidden[-1][1]))
+    of_wide = stored_network(build_model(dense(weights), form), weights, form)
+    blocks, wide = certify(weights, stored), certify(dense(weights), of_wide)
+    [observed] = open_graph(graph).run(["logits"], {"context": contexts})
+    assert abs(observed - logits).max() <= blocks.total
+    assert 0 < blocks.weights <= wide.weights
+    assert blocks.total < wide.total
 
 
 def test_one_member_is_the_plain_network() -> None:
