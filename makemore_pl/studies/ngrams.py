@@ -67,12 +67,14 @@ def _numbered(values: NDArray[np.int64]) -> NDArray[np.int64]:
 def _discounts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Taken from counts of 0, 1, 2, and 3 or more: float64 (4,) (Chen & Goodman 1998, eq. 17).
 
-    Where no gram was counted once, or twice, or three times, there is nothing to estimate them from; those
-    counts are large, as those of single characters are, and hardly depend on it.
+    Where too few grams were counted once, twice or three times, there is nothing to estimate them from; those
+    counts are large, as those of single characters are, and hardly depend on it. But something must be left
+    for what was never counted.
     """
     once, twice, thrice, four = (np.count_nonzero(counts == i) for i in (1, 2, 3, 4))
-    if not (once and twice and thrice):
-        return np.array([0, 0.75, 0.75, 0.75])
-    y = once / (once + 2 * twice)
-    estimates = [1 - 2 * y * twice / once, 2 - 3 * y * thrice / twice, 3 - 4 * y * four / thrice]
-    return np.array([0, *np.clip(estimates, 0, [1, 2, 3])])
+    if once and twice and thrice:
+        y = once / (once + 2 * twice)
+        estimates = [1 - 2 * y * twice / once, 2 - 3 * y * thrice / twice, 3 - 4 * y * four / thrice]
+        if min(estimates) > 0:
+            return np.array([0, *np.minimum(estimates, [1, 2, 3])])
+    return np.array([0, 0.75, 0.75, 0.75])

@@ -58,3 +58,14 @@ def test_kneser_ney_on_the_lectures_list(makemore_names: list[str]) -> None:
     examples = lecture_examples()
     nll = [counting_nll(examples["train"], examples[split], 3, 27) for split in ("dev", "test")]
     assert nll == pytest.approx([2.0560, 2.0575], abs=5e-5)
+
+
+def test_what_was_never_counted_keeps_a_probability() -> None:
+    """Also where the formula takes nothing from counts of three and more, and a context has no others."""
+    counts = {(0, target): 4 for target in range(1, 21)}
+    counts |= {(1, target): 1 for target in range(10)} | {(1, 10): 2, (1, 11): 3}
+    pairs = torch.tensor([pair for pair, count in counts.items() for _ in range(count)])
+    every: Windows = torch.zeros(30, 1, dtype=torch.int64), torch.arange(30)
+    found = kneser_ney((pairs[:, :1], pairs[:, 1]), every, 1, 30)
+    assert found.min() > 0
+    assert found.sum() == pytest.approx(1)
