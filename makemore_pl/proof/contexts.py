@@ -21,7 +21,9 @@ MAX_EXHAUSTIVE = 1 << 21
 RANDOM_CONTEXTS = 1_000_000
 """Beyond that, this many random contexts are compared besides those of the corpus, ..."""
 RANDOM_LOGITS = 1 << 28
-"""... or fewer in a large vocabulary: as many logits as 2^21 contexts of 128 characters have."""
+"""... or fewer in a large vocabulary: as many logits as 2^21 contexts of 128 characters have, ..."""
+RANDOM_PRODUCTS = 1 << 40
+"""... or in a large network: so many multiplications take about a minute for each form."""
 MOST_OF_CORPUS = 1 << 21
 """About this many contexts of the training list are compared: all, unless there are millions of names."""
 EXAMPLES_AT_A_TIME = 1 << 18
@@ -34,11 +36,13 @@ class ContextSet(ContextSpace):
     Attributes:
         corpus: the contexts that occur in the training list, int (n, P); used when not all are compared.
         widest: numbers in the widest layer, for one context; V if the network has none wider.
+        n_weights: multiplications for one context.
         list_missing: contexts of the list were wanted, but the list is gone or has changed.
     """
 
     corpus: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     widest: int = 0
+    n_weights: int = 1
     list_missing: bool = False
 
     @property
@@ -47,7 +51,7 @@ class ContextSet(ContextSpace):
 
     @property
     def n_random(self) -> int:
-        return min(RANDOM_CONTEXTS, RANDOM_LOGITS // self.vocab_size)
+        return min(RANDOM_CONTEXTS, RANDOM_LOGITS // self.vocab_size, RANDOM_PRODUCTS // self.n_weights)
 
     def __len__(self) -> int:
         """Number of contexts compared."""
@@ -75,7 +79,7 @@ def contexts_to_compare(checkpoint: Checkpoint, model: BatchNormMLP) -> ContextS
     """All contexts of a checkpoint's model, or where these are too many, its list's and random ones."""
     contexts = ContextSet(model.vocab_size, model.block_size, model.n_labels)
     widest = max(model.width, len(contexts.sizes) * model.n_embd)
-    contexts = replace(contexts, widest=widest)
+    contexts = replace(contexts, widest=widest, n_weights=model.n_parameters)
     if contexts.exhaustive:
         return contexts
     corpus = corpus_contexts(checkpoint)
