@@ -19,7 +19,7 @@ from makemore_pl.wishes.mixture import Mixture
 Given: TypeAlias = Conditional | Mixture
 """The distribution of names given a wish; a mixture, where each name's label is drawn, too."""
 
-CONTEXTS_PER_CALL = 1 << 14
+CONTEXTS_PER_CALL = 1 << 11
 """Bounds the memory of the network's hidden layers."""
 MOST_KEPT_BYTES = 64 << 20
 """Of the tables of earlier wishes."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from anyio import create_task_group, to_thread
+from anyio import create_task_group
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -111,7 +111,7 @@ class Service:
 
     async def metrics(self, http: HttpRequest) -> Response:
         """Counters and times."""
-        body, media_type = await to_thread.run_sync(counters.exposition)
+        body, media_type = await asyncio.to_thread(counters.exposition)
         return Response(body, headers={"content-type": media_type, **NOT_STORED})
 
     async def page(self, http: HttpRequest) -> Response:
@@ -135,7 +135,7 @@ class Service:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            await to_thread.run_sync(self._watched.look)
+            await asyncio.to_thread(self._watched.look)
 
 
 def _query_of(http: HttpRequest) -> bytes:

@@ -4,10 +4,11 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter
 from starlette.exceptions import HTTPException
 
 from makemore_pl.errors import RequestError, TooFewNamesError
@@ -21,8 +22,10 @@ FEW = 1_000
 """So many names are drawn at once; more are streamed."""
 AT_ONCE = 100
 """So many take a millisecond: less than it takes to wait for a thread."""
-PART = 2_000
-"""Names of a stream that are drawn at a time: what is not read yet takes no memory."""
+PART_DRAWS = 1 << 17
+"""Of a stream, characters that are drawn at a time: what is not read yet takes no memory.
+
+Enough that names are drawn from the file's table, and few enough for one thread: see engines.py."""
 MOST_WAITING = 64
 """Requests that wait for a thread."""
 MOST_SECONDS = 60.0
@@ -35,10 +38,16 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """As many threads as there are cores, at least two: NumPy and ONNX Runtime leave Python's lock."""
+    """As many threads as there are cores, at least two: NumPy and ONNX Runtime leave Python's lock.
+
+    They stay until the end. glibc gives each thread an area of memory of its own, and what has been freed in
+    it is used again there alone: with threads that come and go, one area after the other would grow.
+    """
 
     def __init__(self) -> None:
-        self._limiter = CapacityLimiter(max(2, os.cpu_count() or 1))
+        n = max(2, os.cpu_count() or 1)
+        self._limiter = CapacityLimiter(n)
+        self._pool = ThreadPoolExecutor(n, "makemore")
 
     async def run(
         self,
@@ -61,7 +70,8 @@ class Threads:
             raise HTTPException(503, "busy; try again later", BUSY)
         async with self._limiter:
             first()
-            return await to_thread.run_sync(function)
+            with CancelScope(shield=True):  # the thread is busy, even if nobody waits for it any more
+                return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
 
 class Gathering:
@@ -178,7 +188,8 @@ class Drawn:
             if self._request.unique:
                 self._batches = self._sampler.stream(**vars(self._request))
             else:
-                self._batches = way.batches(self._request.n, self._request.seed, PART)
+                part = max(1, PART_DRAWS // max(1, way.steps))
+                self._batches = way.batches(self._request.n, self._request.seed, part)
         batch = next(self._batches, None)
         self._seconds += time.perf_counter() - start
         return rows_of(batch) if batch else []
