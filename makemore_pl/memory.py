@@ -4,6 +4,7 @@ Sizes that can be estimated are refused before memory is taken (`require_memory`
 compute cannot be estimated: the system is told to refuse it (`memory_cap`).
 """
 
+import ctypes
 import functools
 import os
 import re
@@ -16,6 +17,10 @@ from makemore_pl.errors import MemoryLimitError, RequestError
 
 VARIABLE = "MAKEMORE_MAX_MEMORY"
 """Environment variable with another limit: bytes, or a number with K, M, G or T (powers of 1024)."""
+ARENAS = "MALLOC_ARENA_MAX"
+"""glibc's own environment variable with the number of arenas."""
+M_ARENA_MAX = -8
+"""The same as a parameter of mallopt(3)."""
 
 
 def require_memory(n_bytes: int, arithmetic: str) -> None:
@@ -68,6 +73,17 @@ def memory_cap() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def share_freed_memory() -> None:
+    """Have what one thread has freed be used again by all (Linux, glibc); call it before there are threads.
+
+    Else each thread takes memory from an arena of its own, where it stays when it has been freed: a process
+    with many threads ends up with many times what is in use.
+    """
+    if sys.platform == "linux" and ARENAS not in os.environ:
+        with suppress(AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 @functools.cache

@@ -19,8 +19,6 @@ from makemore_pl.wishes.mixture import Mixture
 Given: TypeAlias = Conditional | Mixture
 """The distribution of names given a wish; a mixture, where each name's label is drawn, too."""
 
-CONTEXTS_PER_CALL = 1 << 11
-"""Bounds the memory of the network's hidden layers."""
 MOST_KEPT_BYTES = 64 << 20
 """Of the tables of earlier wishes."""
 
@@ -102,8 +100,7 @@ def _log_probs(model: NextCharacterModel, wish: Wish, label: str | None) -> LogP
     next_logits = model.for_label(label)
 
     def log_probs(contexts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        parts = np.split(contexts, range(CONTEXTS_PER_CALL, len(contexts), CONTEXTS_PER_CALL))
-        logits = np.concatenate([next_logits(part) for part in parts])  # (m, T) -> (m, V)
+        logits = next_logits(contexts)  # (m, T) -> (m, V)
         plain = log_softmax(logits)
         if np.isnan(plain).any():
             raise ModelFileError("the model file is damaged (its logits are NaN or infinite)")

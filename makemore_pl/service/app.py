@@ -15,13 +15,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from makemore_pl.memory import share_freed_memory
 from makemore_pl.page.web_runtime import web_runtime
 from makemore_pl.runtime.request import IdRequest, Request
 from makemore_pl.runtime.sampler import Sampler
 from makemore_pl.service import counters, openapi
 from makemore_pl.service.answers import NOT_STORED, StreamedNames, head, whole
 from makemore_pl.service.bodies import expect_short, names_in, read_body
-from makemore_pl.service.drawing import FEW, Drawn, Threads, Together
+from makemore_pl.service.drawing import FEW, Threads, Together, drawn
 from makemore_pl.service.problems import BUSY, add_handlers
 from makemore_pl.service.queries import MAX_QUERY_BYTES, read_names_and_label, read_pairs, split_format
 from makemore_pl.service.served_model import Watched
@@ -59,7 +60,7 @@ class Service:
         if request.n > FEW:
             return await self._stream(model.sampler, request, form)
         if request.unique:
-            batches = Drawn(model.sampler, request, self._threads).batches()
+            batches = drawn(model.sampler, request, self._threads)
             return whole([row async for batch in batches for row in batch], "names", form)
         return whole(await self._together.rows(model.sampler, request), "names", form)
 
@@ -68,7 +69,7 @@ class Service:
             raise HTTPException(503, "too many streams; try again later, or ask for fewer names", BUSY)
         self._count_streams(1)
         try:
-            batches = Drawn(sampler, request, self._threads).batches()
+            batches = drawn(sampler, request, self._threads)
             first = await anext(batches)  # what is wrong shows here, before an answer has begun
         except BaseException:
             self._count_streams(-1)
@@ -156,6 +157,7 @@ def create_app(model: Path, runtime: Path | str | None = None) -> Starlette:
         ModelFileError: there is no such file, or it is not sound.
         RequestError: the runtime is not there, or of another version.
     """
+    share_freed_memory()
     service = Service(Watched(model, web_runtime(runtime)))
     routes = [
         Route("/names", service.names),

@@ -40,8 +40,7 @@ Result = TypeVar("Result")
 class Threads:
     """As many threads as there are cores, at least two: NumPy and ONNX Runtime leave Python's lock.
 
-    They stay until the end. glibc gives each thread an area of memory of its own, and what has been freed in
-    it is used again there alone: with threads that come and go, one area after the other would grow.
+    They stay until the end: each thread that comes anew may keep memory of its own (`share_freed_memory`).
     """
 
     def __init__(self) -> None:
@@ -70,8 +69,10 @@ class Threads:
             raise HTTPException(503, "busy; try again later", BUSY)
         async with self._limiter:
             first()
+            running = asyncio.get_running_loop().run_in_executor(self._pool, function)
             with CancelScope(shield=True):  # the thread is busy, even if nobody waits for it any more
-                return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+                await asyncio.wait([running])
+            return running.result()
 
 
 class Gathering:
@@ -149,50 +150,38 @@ def draw_together(sampler: Sampler, wish: Wish, requests: Sequence[Request]) -> 
     return [rows[end - r.n : end] for r, end in zip(requests, ends, strict=True)]
 
 
-class Drawn:
-    """The batches of one request, each drawn when it is asked for.
+async def drawn(sampler: Sampler, request: Request, threads: Threads) -> AsyncIterator[list[Row]]:
+    """The names of one request, some at a time, each time drawn when they are asked for.
 
-    Args:
-        sampler: the model.
-        request: which names.
-        threads: where they are drawn.
+    Raises:
+        TooFewNamesError: there are no more.
+        RequestError: no name is as asked for, or it takes too long.
     """
 
-    def __init__(self, sampler: Sampler, request: Request, threads: Threads) -> None:
-        self._sampler, self._request, self._threads = sampler, request, threads
-        self._batches: Iterator[Batch] | None = None
-        self._seconds = 0.0
+    def batches() -> Iterator[Batch]:
+        way = sampler.way(request.wish())  # refuses names of which others must be rejected
+        if request.unique:
+            yield from sampler.stream(**vars(request))
+        else:
+            yield from way.batches(request.n, request.seed, max(1, PART_DRAWS // max(1, way.steps)))
 
-    async def batches(self) -> AsyncIterator[list[Row]]:
-        """The names, some at a time.
+    waiting, n_found, seconds = batches(), 0, 0.0
 
-        Raises:
-            TooFewNamesError: there are no more.
-            RequestError: no name is as asked for, or it takes too long.
-        """
-        n, found = self._request.n, 0
-        while found < n:
-            rows = await self._threads.run(self._next, has_begun=found > 0)
-            if not rows:
-                raise TooFewNamesError(n, found)
-            counters.names.inc(len(rows))
-            found += len(rows)
-            yield rows
-
-    def _next(self) -> list[Row]:
-        if self._seconds > MOST_SECONDS:
-            raise RequestError(f"more than {MOST_SECONDS:.0f} seconds of computing; ask for fewer names")
+    def following() -> tuple[list[Row], float]:
         start = time.perf_counter()
-        if self._batches is None:
-            way = self._sampler.way(self._request.wish())
-            if self._request.unique:
-                self._batches = self._sampler.stream(**vars(self._request))
-            else:
-                part = max(1, PART_DRAWS // max(1, way.steps))
-                self._batches = way.batches(self._request.n, self._request.seed, part)
-        batch = next(self._batches, None)
-        self._seconds += time.perf_counter() - start
-        return rows_of(batch) if batch else []
+        batch = next(waiting, None)
+        return rows_of(batch) if batch else [], time.perf_counter() - start
+
+    while n_found < request.n:
+        if seconds > MOST_SECONDS:
+            raise RequestError(f"more than {MOST_SECONDS:.0f} seconds of computing; ask for fewer names")
+        rows, more = await threads.run(following, has_begun=n_found > 0)
+        seconds += more
+        if not rows:
+            raise TooFewNamesError(request.n, n_found)
+        counters.names.inc(len(rows))
+        n_found += len(rows)
+        yield rows
 
 
 def rows_of(batch: Batch) -> list[Row]:

@@ -23,6 +23,8 @@ MOST_TRANSITIONS = 1 << 27
 """Of all states together: a quarter of a minute."""
 MOST_KEYS = 1 << 22
 """Up to so many possible states, there is a table of all: 32 MiB."""
+STATES_AT_A_TIME = 1 << 11
+"""What is computed of them meanwhile fits in the processor's cache."""
 BYTES_PER_TRANSITION = 48
 """Of a transition while tables are made: its state, two log-probabilities, and as much for temporaries."""
 
@@ -69,7 +71,8 @@ def explore(
 
     Args:
         start: the key of number 0.
-        successors: keys (m,) -> keys (m, V), or DEAD. Called with each key once, in the order of the numbers.
+        successors: keys (m,) -> keys (m, V), or DEAD. Called with each key once, in the order of the numbers,
+            and with no more than `STATES_AT_A_TIME`.
         n_keys: keys are from 0 on, and below it.
         n_ids: V.
         most_steps: go so many steps from the start, no further.
@@ -87,13 +90,18 @@ def explore(
     rows = []
     while len(found[-1]):
         require_room(keys.n, n_ids)
-        rows.append(successors(found[-1]))
+        rows.append(np.concatenate(list(map(successors, some_at_a_time(found[-1])))))
         if most_steps is not None and len(found) > most_steps:
             break
         new = np.sort(rows[-1][(keys.numbers(rows[-1]) == DEAD) & (rows[-1] != DEAD)])
         found.append(new[np.diff(new, prepend=DEAD) != 0])  # without repeats
         keys.add(found[-1])
     return np.concatenate(found), keys.numbers(np.concatenate(rows))
+
+
+def some_at_a_time(states: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """An array (m,) in pieces."""
+    return np.split(states, range(STATES_AT_A_TIME, len(states), STATES_AT_A_TIME))
 
 
 class _Keys:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import NotExactError
 from makemore_pl.memory import in_words, memory_limit
 from makemore_pl.vocabulary import BOUNDARY
-from makemore_pl.wishes.automata import DEAD, Automaton, explore
+from makemore_pl.wishes.automata import DEAD, Automaton, explore, some_at_a_time
 
 LogProbs: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Contexts int64 (n, T) -> log p of each id (n, V) twice: as names are drawn, and under the plain model."""
@@ -33,8 +33,6 @@ MOST_STEPS = 1 << 33
 """Transitions, each for each length: about a minute."""
 COUNTED = 10**12
 """Up to so many, names are counted."""
-STATES_AT_A_TIME = 1 << 11
-"""Their sums fit in the processor's cache."""
 ACCURACY = 1e-13
 """Of the logarithm of a chance, where chances for many lengths have become the same."""
 
@@ -194,7 +192,7 @@ class Conditional:
                 n_lengths += 1
                 self._require_room(n_reached, n_lengths)
                 now = self._nothing(length)
-                for some in np.split(states, range(STATES_AT_A_TIME, len(states), STATES_AT_A_TIME)):
+                for some in some_at_a_time(states):
                     now[some] = _log_sum_exp(log_p[some] + later[self.following[some]])
                 # From one length to the next, the largest relative change never grows: a sum changes like a
                 # mean of those after it. So all that are left change it by at most their number times this.
