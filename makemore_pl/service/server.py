@@ -80,6 +80,7 @@ def serve(model: Path, options: ServerOptions) -> None:
             partial(create_app, path, options.runtime) if several else app,
             factory=several,
             workers=options.workers,
+            http="h11",  # httptools, which uvicorn would prefer, has no limit for a head
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws="none",
             limit_concurrency=MAX_CONNECTIONS,
