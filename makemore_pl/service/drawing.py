@@ -44,9 +44,9 @@ class Threads:
     """
 
     def __init__(self) -> None:
-        n = max(2, os.cpu_count() or 1)
-        self._limiter = CapacityLimiter(n)
-        self._pool = ThreadPoolExecutor(n, "makemore")
+        self.n = max(2, os.cpu_count() or 1)
+        self._limiter = CapacityLimiter(self.n)
+        self._pool = ThreadPoolExecutor(self.n, "makemore")
 
     async def run(
         self,

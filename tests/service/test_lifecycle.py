@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from helpers import RunCommand, assert_one_line_error
+from helpers import ROOT, RunCommand, assert_one_line_error
 
 from makemore_pl.cli import main
 
@@ -149,6 +149,16 @@ def test_several_workers(start_server: Any, run_folder: Path, eventually: Eventu
     for pid in (first, second):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_h11_reads_requests_though_another_parser_is_installed(
+    start_server: Any, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only h11 has a limit for a request's head."""
+    (tmp_path / "httptools.py").write_text("raise RuntimeError('it is used')")
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", str(ROOT))]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    assert start_server(run_folder).end() == (0, "")
 
 
 def test_errors_are_one_line(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
