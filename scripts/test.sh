@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types and tests, from a fresh clone: bash scripts/test.sh [--all] [--newest] [arguments of pytest]
-#   --all     also the tests marked slow, which start ranks, kill processes or make fresh environments; and
-#             the site of the documentation
+#   --all     also the tests marked slow, which start ranks or browsers, kill or trace processes, make fresh
+#             environments or take long; and the site of the documentation
 #   --newest  tests alone, in .venv-newest, with the newest versions that pyproject.toml allows
 set -euo pipefail
 cd "$(dirname "$0")/.."

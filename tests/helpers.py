@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from makemore_pl.wishes.automata import DEAD, Automaton
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+LETTERS = "abeijlmnorsvz"
+"""Of `short_list`."""
 LABELS = ["girl", "böy", "x, y"]
 """Of `labelled_run`. Sorted, the second is the first."""
 EVIL = "<script>alert(1)</script>"
@@ -46,17 +49,31 @@ class Result:
     out: str
     err: str
 
+    def succeeds(self) -> "Result":
+        assert self.code == 0, self.err
+        return self
+
+    def fails_with(self, message: str, code: int = 2) -> "Result":
+        """One line says why."""
+        assert self.code == code, self.err
+        assert_one_line_error(self.err, message)
+        return self
+
 
 RunCommand = Callable[..., Result]
 
 
+def in_a_process(*command: object, **options: Any) -> Result:
+    """Run a command as a process of its own, with options of `subprocess.run`."""
+    shared = {"capture_output": True, "text": True, "encoding": "utf-8"}
+    done = subprocess.run([str(part) for part in command], **{**shared, **options})
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 QUICK = (
-    "--trainer.max_epochs",
-    "3",
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.enable_progress_bar",
-    "false",
+    *("--trainer.max_epochs", "3"),
+    *("--trainer.accelerator", "cpu"),
+    *("--trainer.enable_progress_bar", "false"),
 )
 """Options of a `fit` that takes a second."""
 

@@ -1,11 +1,10 @@
 """The calls that come naturally, and what is said when one is mistyped."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, RunCommand, assert_one_line_error
+from helpers import QUICK, RunCommand, in_a_process
 
 import makemore_pl
 from makemore_pl.commands.training_commands import natural
@@ -59,9 +58,7 @@ def test_short_help_takes_the_first_sentence_and_the_default() -> None:
     ],
 )
 def test_a_mistyped_word_is_recognised(makemore: RunCommand, args: list[str], meant: str) -> None:
-    result = makemore(*args)
-    assert result.code == 2
-    assert_one_line_error(result.err, f"did you mean {meant}?")
+    makemore(*args).fails_with(f"did you mean {meant}?")
 
 
 @pytest.mark.parametrize("args", [["xyzzy"], ["sample", "--xyzzy"], ["fit", "--xyzzy", "1"]])
@@ -93,20 +90,19 @@ def test_abbreviations_are_refused_everywhere(makemore: RunCommand) -> None:
 
 
 def test_a_run_by_its_list_alone_and_its_folder_for_every_command(
-    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: RunCommand, short_list: Path, cwd: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "towns.txt").write_bytes(short_list.read_bytes())
+    (cwd / "towns.txt").write_bytes(short_list.read_bytes())
     result = makemore("fit", "towns.txt", "--quiet", *QUICK)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("run:    checkpoints/towns\n")
     folder = "checkpoints/towns"
-    assert makemore("test", folder).code == 0
-    assert makemore("validate", folder).code == 0
-    assert makemore("export", folder, "-o", "again").code == 0
-    assert makemore("verify", f"{folder}/model.onnx", folder).code == 0
-    assert makemore("report", folder).code == 0
-    assert makemore("fit", "--ckpt_path", folder, *QUICK[2:], "--trainer.max_epochs", 4).code == 0
+    makemore("test", folder).succeeds()
+    makemore("validate", folder).succeeds()
+    makemore("export", folder, "-o", "again").succeeds()
+    makemore("verify", f"{folder}/model.onnx", folder).succeeds()
+    makemore("report", folder).succeeds()
+    makemore("fit", "--ckpt_path", folder, *QUICK[2:], "--trainer.max_epochs", 4).succeeds()
 
 
 @pytest.mark.parametrize(
@@ -116,30 +112,28 @@ def test_a_run_by_its_list_alone_and_its_folder_for_every_command(
         (["fit", "--config", "nosuch"], "no shipped configuration; there are best, deep"),
         (["test", "nosuch"], "nosuch: No such file"),
         (["test", "."], "holds neither best.ckpt nor last.ckpt"),
-        (["sample"], "no export found under checkpoints/"),
+        (["test"], "--ckpt_path is needed"),
+        *(([command], "no export found under checkpoints/") for command in ("sample", "score", "info")),
+        (["train"], "no command 'train'"),
+        (["export", "x.ckpt", "--form", "spiral"], "spiral"),
     ],
 )
 def test_what_is_missing_is_named_with_where_it_was_looked_for(
-    makemore: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
+    makemore: RunCommand, cwd: Path, args: list[str], message: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = makemore(*args)
-    assert result.code == 2
-    assert_one_line_error(result.err, message)
+    makemore(*args).fails_with(message)
 
 
 def test_a_callback_in_the_current_folder_is_found(
-    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: RunCommand, short_list: Path, cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    (tmp_path / "my_callback.py").write_text(
+    (cwd / "my_callback.py").write_text(
         "from lightning.pytorch import Callback\n"
         "class Mine(Callback):\n"
         "    def on_train_end(self, trainer, module): print('mine was called')\n"
     )
-    result = makemore("fit", short_list, "--trainer.callbacks", "my_callback.Mine", *QUICK)
-    assert result.code == 0, result.err
+    result = makemore("fit", short_list, "--trainer.callbacks", "my_callback.Mine", *QUICK).succeeds()
     assert "mine was called" in result.out
 
 
@@ -149,8 +143,5 @@ def test_the_package_shows_what_there_is() -> None:
 
 def test_a_missing_extra_names_commands_that_work() -> None:
     code = "import sys; sys.modules['torch'] = None\nfrom makemore_pl.cli import main\nmain(['fit', 'x.txt'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert_one_line_error(
-        done.stderr, "needs the package torch: pip install 'makemore-pl[train]', or in a clone:"
-    )
+    done = in_a_process(sys.executable, "-c", code)
+    done.fails_with("needs the package torch: pip install 'makemore-pl[train]', or in a clone:")

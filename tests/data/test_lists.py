@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, RunCommand, assert_one_line_error
+from helpers import ROOT, RunCommand
 
 from makemore_pl.data import makemore_list
 from makemore_pl.data.lists import find_list
@@ -77,20 +77,15 @@ def test_paths_that_are_not_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX systems only")
-def test_a_file_name_that_is_not_text(
-    makemore: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_file_name_that_is_not_text(makemore: RunCommand, cwd: Path) -> None:
     name = os.fsdecode(b"n\xffmes.txt")
     try:
         Path(name).write_text("anna\n")
     except OSError:
         pytest.skip("this file system accepts only names that are text")
     assert find_list(name).name == "n?mes"
-    result = makemore("fit", "--data.path", name)
-    assert result.code == 2
-    assert_one_line_error(result.err, r"n\udcffmes.txt: 1 different name")
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    makemore("fit", "--data.path", name).fails_with(r"n\udcffmes.txt: 1 different name")
+    assert [path.name for path in cwd.iterdir()] == [name]
 
 
 @pytest.fixture

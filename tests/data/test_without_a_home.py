@@ -2,12 +2,11 @@
 
 import hashlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, ROOT
+from helpers import QUICK, ROOT, Result, in_a_process
 
 BECOME_UNKNOWN = """
 import os, sys
@@ -36,20 +35,18 @@ HOMES = [
     {"HOME": "/dev/null"},
     {"HOME": "/", "XDG_CACHE_HOME": "/dev/null"},
 ]
-pytestmark = pytest.mark.skipif(not hasattr(os, "setresuid"), reason="the system has no numbers of users")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "setresuid"), reason="the system has no numbers of users"),
+]
 
 
-def run(code: str, *args: object, folder: Path, home: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(code: str, *args: object, folder: Path, home: dict[str, str]) -> Result:
     """Python code as an unknown user, with `temporary` below the folder."""
     (folder / "temporary").mkdir()
     environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **home}
-    return subprocess.run(
-        [sys.executable, "-c", BECOME_UNKNOWN + code, *map(str, args)],
-        env=environment | {"TMPDIR": str(folder / "temporary")},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    environment |= {"TMPDIR": str(folder / "temporary")}
+    return in_a_process(sys.executable, "-c", BECOME_UNKNOWN + code, *args, env=environment, cwd=folder)
 
 
 @pytest.mark.parametrize("home", HOMES)
@@ -58,15 +55,14 @@ def test_lists_of_every_size(short_list: Path, tmp_path: Path, home: dict[str, s
     arguments = (short_list, short_list.as_uri(), digest)
     done = run(READ_LARGE_AND_DOWNLOADED, *arguments, folder=tmp_path, home=home)
     names = short_list.read_text().split()
-    assert done.stderr == ""
-    assert done.stdout.split()[-2:] == [str(sum(len(name) + 1 for name in names)), str(len(names))]
+    assert done.err == ""
+    assert done.out.split()[-2:] == [str(sum(len(name) + 1 for name in names)), str(len(names))]
     assert list((tmp_path / "temporary").iterdir()) == []  # the downloaded list was removed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("home", HOMES)
 def test_training(short_list: Path, tmp_path: Path, home: dict[str, str]) -> None:
     """Without a word from Matplotlib, which has no place for its list of fonts."""
     done = run(FIT, "fit", "--data.path", short_list, *QUICK, folder=tmp_path, home=home)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
     assert (tmp_path / "checkpoints" / "short" / "sampler.onnx").is_file()

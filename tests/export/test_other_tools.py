@@ -18,7 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from makemore_pl.export.export import export_checkpoint
 
 Tool = Callable[[Path, Path], object]
-CONTEXTS = np.random.default_rng(0).integers(0, 27, (500, 3))
+CONTEXTS = np.random.default_rng(0).integers(0, 14, (500, 3))
 REQUEST = {
     "uniforms": np.random.default_rng(0).random((300, 15), dtype=np.float32),
     "prefix": np.array([5], dtype=np.int64),

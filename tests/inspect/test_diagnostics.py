@@ -3,7 +3,6 @@
 import csv
 import math
 import re
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from helpers import QUICK, RunCommand, trainer
+from helpers import QUICK, RunCommand, in_a_process, trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
@@ -153,17 +152,15 @@ def test_a_fast_dev_run_writes_nothing_and_zero_is_refused(data: NamesDataModule
 
 
 def test_shipped_config_writes_csv_tensorboard_and_plots(
-    makemore: RunCommand, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: RunCommand, short_list: Path, cwd: Path
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.chdir(tmp_path)
     data = ("--data.path", short_list, "--data.batch_size", 64, "--data.merge", "false")
     options = (*data, "--export.enabled", "false", *QUICK)
-    result = makemore("fit", "--config", "diagnostics", *options)
-    assert result.code == 0, result.err
+    result = makemore("fit", "--config", "diagnostics", *options).succeeds()
     assert "linear_1" not in result.err  # a healthy recipe brings no warning
-    run = tmp_path / "checkpoints" / "short"
+    run = cwd / "checkpoints" / "short"
     rows = list(csv.DictReader((run / DIAGNOSTICS_FILE).read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(0, 50 * len(rows), 50))
     assert len(rows) > 1
@@ -212,10 +209,11 @@ def test_a_fit_warns_in_words(
     assert len(set(texts)) == len(texts)  # each is said once
 
 
+@pytest.mark.slow
 def test_warnings_of_the_program_are_one_line_each(short_list: Path, tmp_path: Path) -> None:
     zero = ["--model.init", "zero", "--model.batch_norm", "false", "--model.output_gain", "null"]
     command = [sys.executable, "-m", "makemore_pl", "fit", "--config", "diagnostics", *QUICK, *zero]
     command += ["--data.path", str(short_list), "--export.enabled", "false"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert re.search(r"^makemore: warning: embedding\.weight: gets no gradient", done.stderr, re.MULTILINE)
-    assert ".py" not in done.stderr
+    err = in_a_process(*command, cwd=tmp_path).succeeds().err
+    assert re.search(r"^makemore: warning: embedding\.weight: gets no gradient", err, re.MULTILINE)
+    assert ".py" not in err

@@ -14,6 +14,7 @@ from makemore_pl import Sampler
 from makemore_pl.page.page_folder import INDEX, write_page
 from makemore_pl.page.web_runtime import CDN, SCRIPT, WASM, WEB_VERSION
 
+pytestmark = pytest.mark.slow
 Serve = Callable[[Path], str]
 
 SETTINGS: list[dict[str, Any]] = [
@@ -144,8 +145,8 @@ def test_names_of_any_alphabet_and_of_markup(
         ({"seed": ""}, "seed", "Seed must be"),
         ({"max_length": "0"}, "max_length", "The greatest length must be"),
         ({"min_length": "9", "max_length": "8"}, "min_length", "length, 9, is more than the greatest, 8."),
-        ({"prefix": "abc", "max_length": "2"}, "prefix", "of at most 2 characters cannot start with 3."),
-        ({"prefix": "B2"}, "prefix", "The model does not know “B” (U+0042), “2” (U+0032). It knows: a b c d"),
+        ({"prefix": "abe", "max_length": "2"}, "prefix", "of at most 2 characters cannot start with 3."),
+        ({"prefix": "B2"}, "prefix", "The model does not know “B” (U+0042), “2” (U+0032). It knows: a b e i"),
     ],
     ids=str,
 )  # fmt: skip
@@ -221,7 +222,7 @@ def test_the_address_repeats_the_names(browser: Any, place: str, run_folder: Pat
     visit = Visit(browser, place)
     first = shown(visit)
     visit.tab.get_by_role("button", name="New names").click()
-    visit.tab.fill("#prefix", "ka")
+    visit.tab.fill("#prefix", "na")
     visit.tab.get_by_label("Temperature", exact=True).fill("0.7")
     visit.tab.get_by_label("Top-k, as a slider").press("ArrowRight")
     visit.tab.get_by_label("Top-k, as a slider").press("ArrowRight")
@@ -230,11 +231,11 @@ def test_the_address_repeats_the_names(browser: Any, place: str, run_folder: Pat
     query = {key: value for key, [value] in parse_qs(urlsplit(visit.tab.url).query).items()}
     model = Sampler(run_folder).info.export_id
     assert query == {
-        "seed": query["seed"], "temperature": "0.7", "top_k": "2", "prefix": "ka", "model": model
+        "seed": query["seed"], "temperature": "0.7", "top_k": "2", "prefix": "na", "model": model
     }  # fmt: skip
     assert names != first
     assert names == Sampler(run_folder).sample(
-        20, seed=int(query["seed"]), temperature=0.7, top_k=2, prefix="ka"
+        20, seed=int(query["seed"]), temperature=0.7, top_k=2, prefix="na"
     )
     assert shown(Visit(browser, visit.tab.url)) == names
     other = Visit(browser, visit.tab.url.replace(model, "another"))

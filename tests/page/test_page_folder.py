@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from helpers import EVIL, RunCommand, assert_one_line_error
+from helpers import EVIL, RunCommand
 
 from makemore_pl import Sampler
 from makemore_pl.errors import ModelFileError, RequestError
@@ -141,9 +141,7 @@ def test_another_runtime_is_refused(
     makemore: RunCommand, run_folder: Path, tmp_path: Path, false_runtime: Path
 ) -> None:
     def fails(runtime: Path, message: str) -> None:
-        result = makemore("page", run_folder, "-o", tmp_path / "page", "--runtime", runtime)
-        assert result.code == 2
-        assert_one_line_error(result.err, message)
+        makemore("page", run_folder, "-o", tmp_path / "page", "--runtime", runtime).fails_with(message)
         assert not (tmp_path / "page").exists()
 
     fails(tmp_path / "nowhere", f"there is no {tmp_path / 'nowhere' / SCRIPT}")
@@ -157,16 +155,15 @@ def test_another_runtime_is_refused(
 def test_what_lies_in_a_folder_stays(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "page.js").write_text("mine")
     (tmp_path / "other").write_text("also mine")
-    result = makemore("page", run_folder, "-o", tmp_path)
-    assert result.code == 2
-    assert_one_line_error(result.err, f"{tmp_path} is not empty; choose another folder, or add --overwrite")
+    makemore("page", run_folder, "-o", tmp_path).fails_with(
+        f"{tmp_path} is not empty; choose another folder, or add --overwrite"
+    )
     assert contents(tmp_path) == {"page.js": b"mine", "other": b"also mine"}
-    assert makemore("page", run_folder, "-o", tmp_path, "--overwrite").code == 0
+    makemore("page", run_folder, "-o", tmp_path, "--overwrite").succeeds()
     assert set(contents(tmp_path)) == FILES | {"other"}
     assert (tmp_path / "other").read_text() == "also mine"
     assert (tmp_path / "page.js").read_text() != "mine"
-    result = makemore("page", run_folder, "-o", tmp_path / "other")
-    assert_one_line_error(result.err, "is a file; a folder is needed")
+    makemore("page", run_folder, "-o", tmp_path / "other").fails_with("is a file; a folder is needed")
 
 
 @pytest.mark.parametrize("existing", [None, "empty", "earlier"])

@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import venv
+from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, in_a_process
 
 PACKAGE = ROOT / "makemore_pl"
 TRAINING_PACKAGES = {
@@ -26,8 +27,8 @@ TRAINING_PACKAGES = {
 def imported_modules(code: str) -> set[str]:
     """Top-level names of all modules loaded by `code`, in a fresh interpreter."""
     script = f"{code}\nimport sys; print('\\n'.join(sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return {line.partition(".")[0] for line in done.stderr.split()}
+    done = in_a_process(sys.executable, "-c", script).succeeds()
+    return {line.partition(".")[0] for line in done.err.split()}
 
 
 @pytest.mark.parametrize("command", ["sample", "score", "info"])
@@ -81,27 +82,16 @@ def test_bare_installation_samples_and_brings_only_what_it_imports(
 ) -> None:
     makemore = bare_environment.parent / "makemore"
 
-    def run(*args: object) -> subprocess.CompletedProcess[str]:
-        command = [str(makemore), *map(str, args)]
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}
-        )
+    run = partial(in_a_process, makemore, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""})
+    result = run("sample", run_folder / "model.onnx", "-n", 20, "--seed", 1).succeeds()
+    assert len(result.out.splitlines()) == 20
+    run("info", run_folder).succeeds()
 
-    result = run("sample", run_folder / "model.onnx", "-n", 20, "--seed", 1)
-    assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 20
-    assert run("info", run_folder).returncode == 0
-
-    listing = subprocess.run(
-        [bare_environment, "-m", "pip", "list", "--format", "freeze"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    installed = {line.partition("==")[0].lower().replace("_", "-") for line in listing.stdout.split()}
+    listing = in_a_process(bare_environment, "-m", "pip", "list", "--format", "freeze").succeeds()
+    installed = {line.partition("==")[0].lower().replace("_", "-") for line in listing.out.split()}
     assert {"numpy", "onnxruntime", "makemore-pl"} <= installed
     assert not installed & {"torch", "lightning", "onnx", "jsonargparse", "rich", "matplotlib"}
 
     result = run("fit")
-    assert result.returncode == 2
-    assert result.stderr.strip().endswith("pip install -e '.[train]'")
+    assert result.code == 2
+    assert result.err.strip().endswith("pip install -e '.[train]'")

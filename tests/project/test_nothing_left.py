@@ -117,6 +117,7 @@ def test_a_command_asks_nobody(left: tuple[str, Remains]) -> None:
         assert found.sockets == []
 
 
+@pytest.mark.slow
 def test_the_trace_sees_a_socket(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     code = "import socket; socket.socket().connect_ex(('127.0.0.1', 9)); open('left', 'w')"

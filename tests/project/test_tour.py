@@ -21,11 +21,11 @@ SHORT_FIT = (
 )
 
 
+@pytest.mark.slow
 def test_every_block_runs(
-    makemore: RunCommand, makemore_names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: RunCommand, makemore_names: list[str], cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reproduce = Reproduce(monkeypatch)
-    monkeypatch.chdir(tmp_path)
     examples = lecture_examples()
     few = {**examples, "train": examples["dev"], "all": examples["dev"]}
     monkeypatch.setattr(reproduce.module, "lecture_examples", lambda: few)
@@ -43,8 +43,7 @@ def test_every_block_runs(
                     args += SHORT_FIT
                     if "tour" not in args:  # only that run's export is used later on the page
                         args += ["--export.enabled", "false"]
-                result = makemore(*args)
-                assert result.code == 0, f"{line}\n{result.err}"
+                makemore(*args).succeeds()
             else:
                 assert [program, args[0]] == ["python", "scripts/reproduce.py"], line
                 assert reproduce(*args[1:], "--max-steps", 5) == 0, line
@@ -56,5 +55,4 @@ def test_every_block_runs(
 def test_commands_of_the_systems_page_are_understood(makemore: RunCommand, makemore_names: list[str]) -> None:
     for block in BLOCK.finditer((DOCS / "seeds.md").read_text(encoding="utf-8")):
         for line in block["code"].splitlines():
-            result = makemore(*shlex.split(line)[1:], "--print_config")
-            assert result.code == 0, f"{line}\n{result.err}"
+            makemore(*shlex.split(line)[1:], "--print_config").succeeds()

@@ -91,7 +91,7 @@ def test_the_reference_is_right_to_1e_13(options: dict[str, bool]) -> None:
 
 @pytest.mark.slow
 def test_the_reference_of_a_trained_run_is_right_to_1e_13(run_folder: Path) -> None:
-    """All 27^3 contexts."""
+    """All 14^3 contexts."""
     model = read_checkpoint(run_folder / "best.ckpt").load_model()
     assert 0 < reference_error(model) < REFERENCE_ERROR
 

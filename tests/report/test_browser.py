@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from helpers import Visit
 
+pytestmark = pytest.mark.slow
+
 
 def cells(visit: Visit, row: str) -> list[float]:
     """Numbers of a row of the BatchNorm's table."""

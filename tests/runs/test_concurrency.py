@@ -75,16 +75,13 @@ def test_two_fits_of_one_name(makemore: RunCommand, short_list: Path, tmp_path: 
     assert [path.name for path in runs.iterdir()] == ["same"]  # no locks, and no run that was replaced
     rows = (runs / "same" / "metrics.csv").read_text().splitlines()
     assert len(rows) == 3  # of one run: the head, an epoch, and the test
-    assert makemore("export", runs / "same" / "best.ckpt").code == 0
+    makemore("export", runs / "same" / "best.ckpt").succeeds()
 
 
 @forks
 @ignore_threads
-def test_runs_without_a_name_get_folders_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_without_a_name_get_folders_of_their_own(cwd: Path) -> None:
     """Eight processes claim ten runs each, all at once."""
-    monkeypatch.chdir(tmp_path)
 
     held = ExitStack()  # in each process its own, for as long as it lives
 
@@ -97,9 +94,8 @@ def test_runs_without_a_name_get_folders_of_their_own(
 
 
 def test_a_run_at_work_is_not_overwritten_or_resumed(
-    makemore: RunCommand, run_folder: Path, short_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: RunCommand, run_folder: Path, short_list: Path, cwd: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     folder = Path("checkpoints/mine")
     shutil.copytree(run_folder, folder)
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
@@ -107,16 +103,14 @@ def test_a_run_at_work_is_not_overwritten_or_resumed(
     with ExitStack() as held:
         hold_run(held, folder)
         for args in (("--overwrite", "true"), ("--ckpt_path", "last")):
-            result = makemore("fit", *options, *args)
-            assert result.code == 2
-            assert_one_line_error(result.err, "checkpoints/mine: another process is at work there")
+            makemore("fit", *options, *args).fails_with("checkpoints/mine: another process is at work there")
         assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
-    assert makemore("fit", *options, "--overwrite", "true", "--export.enabled", "false").code == 0
+    makemore("fit", *options, "--overwrite", "true", "--export.enabled", "false").succeeds()
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
 
 
 @pytest.mark.slow
-def test_a_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_ends_with_its_process(cwd: Path) -> None:
     """A process that is killed leaves a lock file, but no lock."""
     code = (
         "from contextlib import ExitStack; from pathlib import Path; import os, signal\n"
@@ -124,10 +118,9 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.Monkey
         "held = ExitStack(); claim_run(held, 'mine', 'list')\n"
         "print('held', flush=True); input()\n"
     )
-    process = start("-c", code, folder=tmp_path)
+    process = start("-c", code, folder=cwd)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(HeldError), ExitStack() as held:
         claim_run(held, "mine", "list", overwrite=True)
     with ExitStack() as held:  # a run without a name takes another number

@@ -13,6 +13,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,17 @@ FIT = shlex.split(
     "--trainer.log_every_n_steps 3 --export.form fused --trainer.accelerator cpu "
     "--trainer.enable_progress_bar false"
 )
+ANY = -1
+"""In place of a step."""
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["makemore_pl.commands.fit", "makemore_pl.export.export", "test_resuming"])
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+die = partial(send, signal.SIGKILL)
 
 
 def at_step(step: int, act: Callable[[], Any], hook: str = "training_step") -> None:
@@ -50,19 +56,11 @@ def at_step(step: int, act: Callable[[], Any], hook: str = "training_step") -> N
     original = getattr(LitBatchNormMLP, hook)
 
     def acting(module: LitBatchNormMLP, *args: Any) -> Any:
-        if module.global_step == step:
+        if step in (module.global_step, ANY):
             act()
         return original(module, *args)
 
     setattr(LitBatchNormMLP, hook, acting)
-
-
-def die_in_a_step() -> None:
-    at_step(13, die)
-
-
-def die_in_validation() -> None:
-    at_step(10, die, "validation_step")
 
 
 def die_while_writing() -> None:
@@ -80,24 +78,13 @@ def die_while_writing() -> None:
     atomic.os.fsync = cut_short  # type: ignore[attr-defined]
 
 
-def die_between_best_and_last() -> None:
-    """A better best.ckpt has been written; last.ckpt is of an earlier step."""
+def die_after_best(step: int) -> None:
+    """A better best.ckpt has been written after that step; last.ckpt is of an earlier one, or not there."""
     save = saving.AtomicCheckpointIO.save_checkpoint
 
     def save_best_only(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save(self, checkpoint, path)
-        if Path(path).name == "best.ckpt" and checkpoint["global_step"] > 8:
-            die()
-
-    saving.AtomicCheckpointIO.save_checkpoint = save_best_only  # type: ignore[method-assign]
-
-
-def die_between_the_first_best_and_last() -> None:
-    save = saving.AtomicCheckpointIO.save_checkpoint
-
-    def save_best_only(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        if Path(path).name == "best.ckpt":
-            save(self, checkpoint, path)
+        if Path(path).name == "best.ckpt" and checkpoint["global_step"] > step:
             die()
 
     saving.AtomicCheckpointIO.save_checkpoint = save_best_only  # type: ignore[method-assign]
@@ -112,34 +99,18 @@ def _die_with_a_work_folder() -> None:
     die()
 
 
-def die_at_the_beginning() -> None:
-    at_step(1, die)
-
-
-def press_ctrl_c() -> None:
-    at_step(10, lambda: os.kill(os.getpid(), signal.SIGINT))
-
-
-def terminate() -> None:
-    at_step(10, lambda: os.kill(os.getpid(), signal.SIGTERM))
-
-
 def fill_the_disk() -> None:
     """No file can grow past 20,000 bytes: a checkpoint is larger."""
-    at_step(10, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
 def take_away_the_folder() -> None:
     """It must not be written to; logs, which are there, may."""
-
-    def take_away() -> None:
-        for file in RUN.rglob("*"):
-            file.chmod(0o777 if file.is_dir() else 0o666)
-        RUN.chmod(0o555)
-        if os.geteuid() == 0:  # whom no mode stops
-            os.seteuid(65534)
-
-    at_step(10, take_away)
+    for file in RUN.rglob("*"):
+        file.chmod(0o777 if file.is_dir() else 0o666)
+    RUN.chmod(0o555)
+    if os.geteuid() == 0:  # whom no mode stops
+        os.seteuid(65534)
 
 
 def run(place: Path, args: list[str], sabotage: Callable[[], None] | None = None) -> tuple[int, str]:
@@ -181,22 +152,22 @@ def expect_the_same(whole: Path, place: Path) -> None:
     assert load("stress_kill").differences(whole, place, RUN) == []
 
 
-KILLS = [
-    die_in_a_step,
-    die_while_writing,
-    die_between_best_and_last,
-    die_in_validation,
-    die_in_export,
-]
-
-
-@pytest.mark.parametrize("sabotage", KILLS)
+@pytest.mark.parametrize(
+    ("sabotage", "by"),
+    [
+        (partial(at_step, 13, die), "last"),
+        (partial(at_step, 10, die, "validation_step"), f"{RUN}/last.ckpt"),
+        (die_while_writing, "last"),
+        (partial(die_after_best, 8), "last"),
+        (die_in_export, "last"),
+    ],
+    ids=["in a step", "in validation", "while writing", "between best and last", "in export"],
+)
 def test_a_killed_run_is_resumed_bit_for_bit(
-    sabotage: Callable[[], None], whole: Path, tmp_path: Path, short_list: Path
+    sabotage: Callable[[], None], by: str, whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
     place = new_place(tmp_path, short_list)
     assert run(place, FIT, sabotage)[0] == -signal.SIGKILL
-    by = str(place / RUN / "last.ckpt") if sabotage is die_in_validation else "last"
     code, printed = run(place, [*FIT, "--ckpt_path", by])
     assert code == 0, printed
     expect_the_same(whole, place)
@@ -219,7 +190,7 @@ def test_a_run_killed_between_its_first_checkpoints_is_resumed(
 ) -> None:
     place = new_place(tmp_path, short_list)
     options = ["--checkpoint.every_n_train_steps", "null"]
-    assert run(place, [*FIT, *options], die_between_the_first_best_and_last)[0] == -signal.SIGKILL
+    assert run(place, [*FIT, *options], partial(die_after_best, -1))[0] == -signal.SIGKILL
     assert [file.name for file in (place / RUN).glob("*.ckpt")] == ["best.ckpt"]
     code, printed = run(place, [*FIT, "--ckpt_path", "last"])
     assert code == 0, printed
@@ -230,7 +201,7 @@ def test_the_same_seed_gives_the_same_bits_and_a_killed_beginning_is_begun_again
     whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
     place = new_place(tmp_path, short_list)
-    assert run(place, FIT, die_at_the_beginning)[0] == -signal.SIGKILL
+    assert run(place, FIT, partial(at_step, 1, die))[0] == -signal.SIGKILL
     assert (place / RUN / "config.yaml").is_file()
     code, printed = run(place, FIT)
     assert code == 0, printed
@@ -247,21 +218,21 @@ def test_the_order_of_the_data_is_part_of_the_checkpoint(
 ) -> None:
     """The seed that a run is resumed with changes nothing but the names that are printed in the end."""
     place = new_place(tmp_path, short_list)
-    assert run(place, FIT, die_in_a_step)[0] == -signal.SIGKILL
+    assert run(place, FIT, partial(at_step, 13, die))[0] == -signal.SIGKILL
     code, printed = run(place, [*FIT, "--ckpt_path", "last", "--seed_everything", "7"])
     assert code == 0, printed
     found = load("stress_kill").differences(whole, place, RUN)
     assert found == ["the names and figures that are printed"]
 
 
-@pytest.mark.parametrize(("sabotage", "code"), [(press_ctrl_c, 130), (terminate, 143)])
-def test_a_signal_leaves_the_present_step_and_says_how_to_go_on(
-    sabotage: Callable[[], None], code: int, whole: Path, tmp_path: Path, short_list: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_present_step_and_says_how_to_resume(
+    number: int, whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
     place = new_place(tmp_path, short_list)
     every = ["--checkpoint.every_n_train_steps", "1000"]
-    ended, printed = run(place, [*FIT, *every], sabotage)
-    assert ended == code, printed
+    ended, printed = run(place, [*FIT, *every], partial(at_step, 10, partial(send, number)))
+    assert ended == 128 + number, printed
     [error] = re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE)
     assert re.fullmatch("interrupted at step 11; resume with: makemore fit --config .* --ckpt_path .*", error)
     assert torch.load(place / RUN / "last.ckpt", weights_only=True)["global_step"] == 11
@@ -272,62 +243,43 @@ def test_a_signal_leaves_the_present_step_and_says_how_to_go_on(
 
 def test_a_signal_ends_a_run_that_is_evaluated_after_each_step(tmp_path: Path, short_list: Path) -> None:
     place = new_place(tmp_path, short_list)
+    press_ctrl_c = partial(at_step, 10, partial(send, signal.SIGINT))
     code, printed = run(place, [*FIT, "--trainer.val_check_interval", "1"], press_ctrl_c)
     assert code == 130, printed
     assert "interrupted at step 11" in printed
-
-
-def signal_in_the_test(number: int) -> None:
-    original = LitBatchNormMLP.test_step
-
-    def interrupted(module: LitBatchNormMLP, *args: Any) -> Any:
-        os.kill(os.getpid(), number)
-        return original(module, *args)
-
-    LitBatchNormMLP.test_step = interrupted  # type: ignore[method-assign]
-
-
-def press_ctrl_c_in_the_test() -> None:
-    signal_in_the_test(signal.SIGINT)
-
-
-def terminate_in_the_test() -> None:
-    signal_in_the_test(signal.SIGTERM)
 
 
 def terminate_in_the_export() -> None:
     original = export.prove
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
+        send(signal.SIGTERM)
         return original(*args, **kwargs)
 
     export.prove = interrupted
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "code", "said"),
+    ("sabotage", "code"),
     [
-        (press_ctrl_c_in_the_test, 130, "interrupted"),
-        (terminate_in_the_test, 143, "interrupted"),
-        (terminate_in_the_export, 143, "interrupted"),
+        (partial(at_step, ANY, partial(send, signal.SIGINT), "test_step"), 130),
+        (partial(at_step, ANY, partial(send, signal.SIGTERM), "test_step"), 143),
+        (terminate_in_the_export, 143),
     ],
 )
 def test_a_signal_after_training_is_said(
-    sabotage: Callable[[], None], code: int, said: str, whole: Path, tmp_path: Path, short_list: Path
+    sabotage: Callable[[], None], code: int, whole: Path, tmp_path: Path, short_list: Path
 ) -> None:
     place = new_place(tmp_path, short_list)
     ended, printed = run(place, FIT, sabotage)
     assert ended == code, printed
     [error] = re.findall(r"^makemore: error: (.*)$", printed, re.MULTILINE)
-    assert re.fullmatch(said, error)
+    assert error == "interrupted"
     assert not list((place / RUN).glob(".export-*"))
-    code, printed = run(place, [*FIT, "--ckpt_path", "last"])
-    assert code == 0, printed
-    expect_the_same(whole, place)
-    code, printed = run(place, [*FIT, "--ckpt_path", "last"])
-    assert code == 0, printed
-    expect_the_same(whole, place)
+    for _ in range(2):  # also a run that has ended
+        code, printed = run(place, [*FIT, "--ckpt_path", "last"])
+        assert code == 0, printed
+        expect_the_same(whole, place)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +291,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_at_once(
 ) -> None:
     place = new_place(tmp_path, short_list)
     place.chmod(0o755)
-    code, printed = run(place, FIT, sabotage)
+    code, printed = run(place, FIT, partial(at_step, 10, sabotage))
     (place / RUN).chmod(0o755)
     assert code == 2, printed
     assert "Traceback" not in printed
@@ -375,10 +327,7 @@ def test_what_is_written_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_killed_beginning_gives_back_what_it_was_to_replace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_killed_beginning_gives_back_what_it_was_to_replace(cwd: Path) -> None:
     good = Path("checkpoints/mine/best.ckpt")
     good.parent.mkdir(parents=True)
     good.write_text("good")
@@ -391,18 +340,15 @@ def test_a_killed_beginning_gives_back_what_it_was_to_replace(
     assert good.read_text() == "good"
     with ExitStack() as held:  # another name is not taken by what was abandoned
         assert claim_run(held, None, "list").name == "list"
-    (tmp_path / "checkpoints" / "list" / "metrics.csv").write_text("")
+    (cwd / "checkpoints" / "list" / "metrics.csv").write_text("")
     with ExitStack() as held:
         assert claim_run(held, None, "list").name == "list"
-    (tmp_path / "checkpoints" / "list" / "notes.txt").write_text("a file of the user's")
+    (cwd / "checkpoints" / "list" / "notes.txt").write_text("a file of the user's")
     with ExitStack() as held:
         assert claim_run(held, None, "list").name == "list-2"
 
 
-def test_last_is_not_an_older_run_when_the_newest_was_killed_at_its_beginning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_last_is_not_an_older_run_when_the_newest_was_killed_at_its_beginning(cwd: Path) -> None:
     for name in ("old", "new"):
         Path("checkpoints", name).mkdir(parents=True)
     Path("checkpoints/old/last.ckpt").write_text("")

@@ -169,9 +169,7 @@ def test_hostile_models_are_one_line(makemore: RunCommand, run_folder: Path, tmp
     file = changed(run_folder / "model.onnx", tmp_path / "bad.onnx", change)
     (tmp_path / "names.txt").write_text("emma\n")
     for args in (("sample", file), ("score", file, tmp_path / "names.txt")):
-        result = makemore(*args)
-        assert result.code == 2
-        assert_one_line_error(result.err, message)
+        makemore(*args).fails_with(message)
     verified = makemore("verify", file, run_folder / "best.ckpt")
     assert verified.code in (1, 2)
     assert_one_line_error(verified.err, "")
@@ -198,7 +196,7 @@ def test_a_file_that_would_take_all_memory_is_one_line(
         assert result.code == 2
         assert result.out == ""
         assert_one_line_error(result.err, "greedy.onnx: out of memory; at most 1.0 GiB")
-    assert makemore("sample", run_folder, "-n", 20_000).code == 0  # what is asked for honestly fits
+    makemore("sample", run_folder, "-n", 20_000).succeeds()  # what is asked for honestly fits
 
 
 def test_texts_that_are_not_utf8(run_folder: Path, tmp_path: Path) -> None:
@@ -215,8 +213,7 @@ def test_names_that_a_terminal_would_obey_are_escaped(
 ) -> None:
     forged = with_metadata(list_name=r'"\u001b[2J evil\nline"', versions=r'{"\u001b]0;title\u0007": "1"}')
     file = changed(run_folder / "model.onnx", tmp_path / "forged.onnx", forged)
-    result = makemore("info", file)
-    assert result.code == 0
+    result = makemore("info", file).succeeds()
     assert "\x1b" not in result.out
     assert "\x07" not in result.out
     assert r"\x1b[2J evil\nline" in result.out

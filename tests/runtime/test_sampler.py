@@ -50,7 +50,7 @@ def test_prefix_lengths_and_filters(sampler: Sampler) -> None:
 
 def test_all_wishes_together(sampler: Sampler) -> None:
     """Ten names of a kind of which 100,000 draws would hold none."""
-    options = {"suffix": "elina", "contains": ["k", "m"], "without": "xyz", "banned": ["kk", "mar"]}
+    options = {"suffix": "elina", "contains": ["z", "b"], "without": "jv", "banned": ["zz", "mar"]}
     options |= {"min_length": 9, "max_length": 12, "match": "^[^aeiou]", "temperature": 0.8, "top_p": 0.999}
     assert sampler.probability(**options) < 1e-6
     names = sampler.sample(10, seed=1, **options)
@@ -103,7 +103,7 @@ def test_probability_and_log_likelihoods_are_those_of_the_model(sampler: Sampler
 
 def test_different_names_are_counted_beforehand(sampler: Sampler) -> None:
     wish = {"prefix": "an", "max_length": 3}
-    assert sampler.n_names(**wish) == 27
+    assert sampler.n_names(**wish) == 1 + len(sampler.info.characters)
     assert sampler.n_names() is None
     names = sampler.sample(3, seed=1, unique=True, match="^an[aeo]$")
     assert sorted(names) == ["ana", "ane", "ano"]
@@ -113,9 +113,9 @@ def test_different_names_are_counted_beforehand(sampler: Sampler) -> None:
 
 def test_rare_names_are_found_where_no_name_may_come_twice(sampler: Sampler) -> None:
     """Each is drawn once the likelier ones are out, which no 100,000 repeats would bring."""
-    wish = {"match": "^(anna|ana|zqxjzqxj|(qz){9})$"}
+    wish = {"match": "^(anna|ana|zbvjzbvj|(bz){9})$"}
     names = sampler.sample(4, seed=1, unique=True, **wish)
-    assert sorted(names) == ["ana", "anna", "qz" * 9, "zqxjzqxj"]
+    assert sorted(names) == ["ana", "anna", "bz" * 9, "zbvjzbvj"]
     assert names == sampler.sample(4, seed=1, unique=True, **wish)
     assert names[:2] == sampler.sample(2, seed=1, unique=True, **wish)
 
@@ -194,10 +194,10 @@ def test_options_out_of_range(sampler: Sampler, options: dict[str, object]) -> N
     ("options", "message"),
     [
         ({"n": 10**15}, r"1,000,000,000,000,000 names of about 128 bytes"),
-        ({"n": 10**400}, "only 20,7.* texts"),
-        ({"n": 703, "max_length": 2}, "only 702 texts of 1 to 2 characters for 703"),
-        ({"n": 28, "max_length": 4, "prefix": "abc"}, "only 27 texts of 1 to 4"),
-        ({"n": 20_000, "max_length": 3, "min_length": 3, "contains": "a"}, "only 17,576 texts"),
+        ({"n": 10**400}, "only [1-9][0-9,]* texts"),
+        ({"n": 183, "max_length": 2}, "only 182 texts of 1 to 2 characters for 183"),
+        ({"n": 15, "max_length": 4, "prefix": "abe"}, "only 14 texts of 1 to 4"),
+        ({"n": 2_198, "max_length": 3, "min_length": 3, "contains": "a"}, "only 2,197 texts"),
     ],
 )
 def test_more_different_names_than_there_can_be_are_refused_at_once(
@@ -208,7 +208,7 @@ def test_more_different_names_than_there_can_be_are_refused_at_once(
 
 
 def test_as_many_different_names_as_there_can_be(sampler: Sampler) -> None:
-    names = sampler.sample(26, unique=True, max_length=1, temperature=30, seed=1)
+    names = sampler.sample(13, unique=True, max_length=1, temperature=30, seed=1)
     assert sorted(names) == list(sampler.info.characters)
 
 
@@ -248,7 +248,7 @@ def test_names_and_scores_do_not_depend_on_the_size_of_a_batch(
 
 def test_scores_of_names_one_by_one_and_together(run_folder: Path) -> None:
     scorer = Scorer(run_folder)
-    names = ["emma", "xqz", "a", "isabella"]
+    names = ["emma", "zvj", "a", "isabella"]
     together = scorer.score(names)
     for name, score in zip(names, together, strict=True):
         [alone] = scorer.score([name])
@@ -265,10 +265,3 @@ def test_probabilities_of_all_short_names_and_longer_ones_sum_to_one(run_folder:
     single = sum(math.exp(s.log_prob or 0) for s in scorer.score(list(scorer.info.characters)))
     [empty] = scorer.score([""])
     assert 0 < single + math.exp(empty.log_prob or 0) < 1
-
-
-def test_unknown_characters_are_reported_and_the_rest_is_scored(run_folder: Path) -> None:
-    scores = Scorer(run_folder).score(["emma", "zoë", "ava"])
-    assert [score.log_prob is None for score in scores] == [False, True, False]
-    assert scores[1].unknown == "ë"
-    assert scores[1].per_character is None

@@ -118,8 +118,7 @@ def test_score_files_with_a_column_of_labels(
     rows = zip(NAMES, KINDS, strict=True)
     with file.open("w", encoding="utf-8", newline="") as text:
         csv.writer(text).writerows([("name", "kind"), *((n, k or "") for n, k in rows if n)])
-    result = makemore("score", labelled_run, file, "--label-column", "kind", "--format", "csv")
-    assert result.code == 0
+    result = makemore("score", labelled_run, file, "--label-column", "kind", "--format", "csv").succeeds()
     found = [row["log_prob"] for row in csv.DictReader(io.StringIO(result.out))]
     due = [p for name, p in zip(NAMES, expected(labelled_run), strict=True) if name]
     assert [float(p) if p else None for p in found] == pytest.approx(due, abs=1e-6)

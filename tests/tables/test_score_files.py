@@ -7,13 +7,14 @@ import os
 import pty
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from helpers import RunCommand, assert_one_line_error
+from helpers import RunCommand, assert_one_line_error, in_a_process
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -94,14 +95,11 @@ def test_types_and_metadata_of_parquet_are_kept(
         }
     ).replace_schema_metadata({"kept": "yes"})
     parquet.write_table(table, tmp_path / "names.parquet")
-    assert makemore("score", run_folder, tmp_path / "names.parquet", "-o", tmp_path / "out.parquet").code == 0
+    makemore("score", run_folder, tmp_path / "names.parquet", "-o", tmp_path / "out.parquet").succeeds()
     scored = parquet.read_table(tmp_path / "out.parquet")
     assert scored.select(table.column_names).cast(table.schema).equals(table)
     assert scored.schema.metadata[b"kept"] == b"yes"
-    assert (
-        makemore("score", run_folder, tmp_path / "names.parquet", "-o", tmp_path / "out.csv", "--sort").code
-        == 0
-    )
+    makemore("score", run_folder, tmp_path / "names.parquet", "-o", tmp_path / "out.csv", "--sort").succeeds()
     ranked = [(row["name"], row["day"]) for row in read(tmp_path / "out.csv")]
     strangest = sorted([s.per_character, s.name] for s in Scorer(run_folder).score(["emma", "ava"]))[0][1]
     days = {"emma": [("emma", "1970-01-02"), ("emma", "")], "ava": [("ava", "1970-01-03")]}
@@ -118,9 +116,9 @@ def test_output_form_and_standard_output(makemore: RunCommand, run_folder: Path,
     assert "no name" in text
     makemore("score", run_folder, file, "-o", tmp_path / "out")
     assert (tmp_path / "out").read_text() == text
-    refused = makemore("score", run_folder, file, "--format", "parquet")
-    assert refused.code == 2
-    assert_one_line_error(refused.err, "--format parquet needs --output FILE")
+    makemore("score", run_folder, file, "--format", "parquet").fails_with(
+        "--format parquet needs --output FILE"
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,7 +129,7 @@ def test_tables_without_rows(makemore: RunCommand, run_folder: Path, tmp_path: P
     else:
         file.write_text({"csv": "name\n", "json": "[]", "jsonl": ""}[form])
     assert makemore("score", run_folder, file, "--format", "csv").out == f"name,{','.join(SCORE_COLUMNS)}\n"
-    assert makemore("score", run_folder, file, "-o", tmp_path / "out.parquet").code == 0
+    makemore("score", run_folder, file, "-o", tmp_path / "out.parquet").succeeds()
     assert parquet.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
@@ -182,9 +180,7 @@ def test_a_parquet_file_cut_in_the_middle(makemore: RunCommand, run_folder: Path
     content = bytearray(file.read_bytes())
     content[40:4_000] = bytes(3_960)
     file.write_bytes(content)
-    result = makemore("score", run_folder, file, "-o", tmp_path / "out.csv")
-    assert result.code == 2
-    assert_one_line_error(result.err, "names.parquet")
+    makemore("score", run_folder, file, "-o", tmp_path / "out.csv").fails_with("names.parquet")
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -193,12 +189,11 @@ def test_values_that_change_their_type(
 ) -> None:
     monkeypatch.setattr(table_files, "ROWS_AT_ONCE", 2)
     (tmp_path / "x.jsonl").write_text('{"name": "a", "k": 1}\n' * 2 + '{"name": "a", "k": "text"}\n')
-    result = makemore("score", run_folder, tmp_path / "x.jsonl", "-o", tmp_path / "out.parquet")
-    assert result.code == 2
-    assert_one_line_error(result.err, "column 'k': values of several types")
+    makemore("score", run_folder, tmp_path / "x.jsonl", "-o", tmp_path / "out.parquet").fails_with(
+        "column 'k': values of several types"
+    )
     (tmp_path / "x.jsonl").write_text('{"name": "a"}\n' * 2 + '{"name": "a", "k": "text"}\n')
-    result = makemore("score", run_folder, tmp_path / "x.jsonl")
-    assert_one_line_error(result.err, "a key that the first 2 objects lack: 'k'")
+    makemore("score", run_folder, tmp_path / "x.jsonl").fails_with("a key that the first 2 objects lack: 'k'")
 
 
 @given(
@@ -220,16 +215,10 @@ def test_plain_text_needs_no_pyarrow_and_a_table_says_that_it_does(run_folder: P
     write(tmp_path / "names.csv", NAMES)
     write(tmp_path / "names.parquet", NAMES)
     hidden = "import sys; sys.modules['pyarrow'] = None; from makemore_pl.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", hidden, "score", str(run_folder)]
-
-    def run(*args: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *map(str, args)], capture_output=True, text=True)
-
-    assert run(tmp_path / "names.csv", "--format", "jsonl", "--sort").stdout.count("\n") == len(NAMES)
+    run = partial(in_a_process, sys.executable, "-c", hidden, "score", run_folder)
+    assert run(tmp_path / "names.csv", "--format", "jsonl", "--sort").out.count("\n") == len(NAMES)
     for args in ([tmp_path / "names.parquet"], [tmp_path / "names.csv", "-o", tmp_path / "out.parquet"]):
-        refused = run(*args)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert_one_line_error(refused.stderr, "needs the package pyarrow: pip install 'makemore-pl[columns]'")
+        run(*args).fails_with("needs the package pyarrow: pip install 'makemore-pl[columns]'")
 
 
 def test_a_bar_on_a_terminal_and_nowhere_else(run_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from helpers import BLOCK, ROOT
+from helpers import BLOCK, LETTERS, ROOT, in_a_process
 
 from makemore_pl import Sampler, Scorer
 from makemore_pl.errors import DataError, MissingPackageError, ModelFileError, RequestError
@@ -86,9 +86,8 @@ def test_any_rows_can_be_made_again_alone(run_folder: Path) -> None:
         "import pickle, sys; names = pickle.load(sys.stdin.buffer)\n"
         "sys.stdout.buffer.write(pickle.dumps(names.rows(1000, 1100)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps(names), capture_output=True, cwd=ROOT
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=pickle.dumps(names), capture_output=True, cwd=ROOT)
     assert pickle.loads(done.stdout).equals(table.slice(1_000, 100)), done.stderr
 
 
@@ -148,7 +147,7 @@ def write_parts(folder: Path, n_parts: int, n_rows: int) -> None:
     """Files of names that the model draws itself, numbered."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    letters = np.array(list(LETTERS))
     for part in range(n_parts):
         names = ["".join(rng.choice(letters, size)) for size in rng.integers(2, 9, n_rows)]
         numbers = range(part * n_rows, (part + 1) * n_rows)
@@ -160,9 +159,8 @@ def test_dask_loses_and_doubles_no_row_where_a_worker_is_killed(run_folder: Path
     write_parts(tmp_path / "names", 24, 5_000)
     script = ROOT / "tests" / "tables" / "kill_a_worker.py"
     command = [sys.executable, script, run_folder, tmp_path / "names", tmp_path / "scored"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert 3 <= int(done.stdout) < 24  # in the middle
+    done = in_a_process(*command, cwd=ROOT, timeout=300).succeeds()
+    assert 3 <= int(done.out) < 24  # in the middle
     names = parquet.read_table(tmp_path / "names")
     scored = parquet.read_table(tmp_path / "scored").sort_by("row")
     assert scored["row"].to_pylist() == list(range(24 * 5_000))
@@ -185,9 +183,7 @@ def test_recipes_of_the_docs(run_folder: Path, tmp_path: Path) -> None:
     for number, code in enumerate(blocks):
         program = tmp_path / f"recipe_{number}.py"
         program.write_text(code, encoding="utf-8")
-        command = [sys.executable, program]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-        assert done.returncode == 0, f"{code}\n{done.stderr}"
+        in_a_process(sys.executable, program, cwd=tmp_path, timeout=300).succeeds()
     outputs = [path for path in tmp_path.glob("scored*") if path.is_dir() or path.suffix == ".parquet"]
     assert len(outputs) >= 4
     for output in outputs:
