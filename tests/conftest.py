@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -47,13 +48,24 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def short_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 names of the shipped list of a few letters: a proof compares all contexts there are."""
-    file = tmp_path_factory.mktemp("lists") / "short.txt"
-    names = [name for name in find_list("names").names() if set(name) <= set(LETTERS)]
+def write_list(folder: Path, letters: str = ascii_lowercase) -> Path:
+    """400 names of the shipped list over these letters."""
+    names = [name for name in find_list("names").names() if set(name) <= set(letters)]
+    file = folder / "short.txt"
     file.write_text("\n".join(names[:400]) + "\n", encoding="utf-8")
     return file
+
+
+@pytest.fixture(scope="session")
+def short_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 names of few letters: a proof compares all contexts there are."""
+    return write_list(tmp_path_factory.mktemp("lists"), LETTERS)
+
+
+@pytest.fixture(scope="session")
+def list_of_all_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 names, for what is not proven."""
+    return write_list(tmp_path_factory.mktemp("lists"))
 
 
 @pytest.fixture(scope="session")

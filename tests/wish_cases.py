@@ -2,7 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -80,6 +82,16 @@ def wishes(draw: st.DrawFn, alphabet: str) -> Wish:
         match=maybe(st.one_of(expressions, looks.map(lambda t: t[0].format(t[1]) + t[2])), None),
         novel=maybe(st.lists(texts(alphabet + "z", LONGEST), max_size=5), None),
     )
+
+
+def chi_squared(drawn: Sequence[Hashable], probabilities: Mapping[Any, float]) -> tuple[float, int]:
+    """Of what was drawn, those expected less than 10 times taken together; and its degrees of freedom."""
+    n, counts = len(drawn), Counter(drawn)
+    assert counts.keys() <= probabilities.keys()
+    often = {what: n * p for what, p in probabilities.items() if n * p >= 10}
+    rare, due = n - sum(counts[what] for what in often), n - math.fsum(often.values())
+    statistic = sum((counts[what] - expected) ** 2 / expected for what, expected in often.items())
+    return statistic + (rare - due) ** 2 / due, len(often)
 
 
 def limit(freedom: int) -> float:

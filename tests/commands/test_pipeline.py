@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shlex
-import shutil
 import signal
 from pathlib import Path
 
@@ -64,12 +63,6 @@ def test_the_length_of_the_list_sets_the_weight_decay(run_folder: Path) -> None:
         == default_weight_decay(n_examples, module.lr)
         != LitBatchNormMLP(27, 3).weight_decay
     )
-
-
-def test_a_run_is_repeated_from_its_config(makemore: RunCommand, run_folder: Path, cwd: Path) -> None:
-    makemore("fit", "--config", run_folder / "config.yaml").succeeds()
-    repeated = cwd / "checkpoints" / "short"
-    assert (repeated / "model.onnx").read_bytes() == (run_folder / "model.onnx").read_bytes()
 
 
 def test_unicode_list_from_end_to_end(makemore: RunCommand, unicode_list: Path, cwd: Path) -> None:
@@ -141,16 +134,6 @@ def test_checkpoint_on_another_list_keeps_its_vocabulary(
     result = makemore(*args, "--data.path", few)
     assert result.code == 2
     assert "does not know 'ñ'" in result.err
-
-
-def test_training_is_resumed_from_a_checkpoint(makemore: RunCommand, run_folder: Path, cwd: Path) -> None:
-    shutil.copytree(run_folder, "checkpoints/short")
-    options = ("--data.batch_size", 64, "--trainer.max_epochs", 5, *QUICK[2:])
-    makemore("fit", "--run", "short", "--ckpt_path", "last", *options).succeeds()
-    assert [path.name for path in Path("checkpoints").iterdir()] == ["short"]
-    steps = [int(row["step"]) for row in read_metrics(Path("checkpoints/short")) if row["val/nll"]]
-    assert len(steps) == 5  # three of the first run, two of the second
-    assert steps == sorted(set(steps))
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(

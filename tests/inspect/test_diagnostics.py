@@ -34,8 +34,8 @@ PLOTS = {
 
 
 @pytest.fixture
-def data(short_list: Path) -> NamesDataModule:
-    return NamesDataModule(str(short_list), batch_size=256, merge=False)
+def data(list_of_all_letters: Path) -> NamesDataModule:
+    return NamesDataModule(str(list_of_all_letters), batch_size=256, merge=False)
 
 
 def fitted(
@@ -152,11 +152,11 @@ def test_a_fast_dev_run_writes_nothing_and_zero_is_refused(data: NamesDataModule
 
 
 def test_shipped_config_writes_csv_tensorboard_and_plots(
-    makemore: RunCommand, short_list: Path, cwd: Path
+    makemore: RunCommand, list_of_all_letters: Path, cwd: Path
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    data = ("--data.path", short_list, "--data.batch_size", 64, "--data.merge", "false")
+    data = ("--data.path", list_of_all_letters, "--data.batch_size", 64, "--data.merge", "false")
     options = (*data, "--export.enabled", "false", *QUICK)
     result = makemore("fit", "--config", "diagnostics", *options).succeeds()
     assert "linear_1" not in result.err  # a healthy recipe brings no warning
@@ -210,10 +210,10 @@ def test_a_fit_warns_in_words(
 
 
 @pytest.mark.slow
-def test_warnings_of_the_program_are_one_line_each(short_list: Path, tmp_path: Path) -> None:
+def test_warnings_of_the_program_are_one_line_each(list_of_all_letters: Path, tmp_path: Path) -> None:
     zero = ["--model.init", "zero", "--model.batch_norm", "false", "--model.output_gain", "null"]
     command = [sys.executable, "-m", "makemore_pl", "fit", "--config", "diagnostics", *QUICK, *zero]
-    command += ["--data.path", str(short_list), "--export.enabled", "false"]
+    command += ["--data.path", str(list_of_all_letters), "--export.enabled", "false"]
     err = in_a_process(*command, cwd=tmp_path).succeeds().err
     assert re.search(r"^makemore: warning: embedding\.weight: gets no gradient", err, re.MULTILINE)
     assert ".py" not in err

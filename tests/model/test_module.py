@@ -17,8 +17,8 @@ from makemore_pl.runs.rounds import STEPS
 
 
 @pytest.fixture
-def data(short_list: Path) -> NamesDataModule:
-    return NamesDataModule(str(short_list), batch_size=128, eval_batch_size=100)
+def data(list_of_all_letters: Path) -> NamesDataModule:
+    return NamesDataModule(str(list_of_all_letters), batch_size=128, eval_batch_size=100)
 
 
 def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule) -> None:
@@ -71,8 +71,8 @@ def test_short_lists_are_decayed_more() -> None:
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_batches_come_from_the_shuffled_training_split(short_list: Path, merge: bool) -> None:
-    data = NamesDataModule(str(short_list), batch_size=128, merge=merge)
+def test_batches_come_from_the_shuffled_training_split(list_of_all_letters: Path, merge: bool) -> None:
+    data = NamesDataModule(str(list_of_all_letters), batch_size=128, merge=merge)
     contexts, targets = data.examples("train")
     expected = Counter(map(tuple, torch.cat([contexts, targets[:, None]], dim=1).tolist()))
     found: Counter[tuple[int, ...]] = Counter()
@@ -139,8 +139,8 @@ def test_learning_rate_goes_up_and_down_to_zero() -> None:
     assert rates[100] == one_cycle(1.5, warmup=0.4) == 0
 
 
-def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(short_list: Path) -> None:
-    data = NamesDataModule(str(short_list), batch_size=1)
+def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(list_of_all_letters: Path) -> None:
+    data = NamesDataModule(str(list_of_all_letters), batch_size=1)
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
     with pytest.raises(RequestError, match=r"larger data\.batch_size"):
         trainer(max_steps=1).fit(module, datamodule=data)
@@ -157,9 +157,9 @@ def test_bad_arguments_are_named(options: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("options", [{"block_size": 0}, {"batch_size": -1}, {"eval_batch_size": 0}])
-def test_bad_sizes_are_named(short_list: Path, options: dict[str, int]) -> None:
+def test_bad_sizes_are_named(list_of_all_letters: Path, options: dict[str, int]) -> None:
     with pytest.raises(DataError, match=next(iter(options))):
-        NamesDataModule(str(short_list), **options)  # type: ignore[arg-type]
+        NamesDataModule(str(list_of_all_letters), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.makemore

@@ -19,8 +19,8 @@ DEEP = {"n_layers": 3, "norm_output": True, "dropout": 0.3}
 
 
 @pytest.fixture
-def data(short_list: Path) -> NamesDataModule:
-    return NamesDataModule(str(short_list), batch_size=128, merge=False)
+def data(list_of_all_letters: Path) -> NamesDataModule:
+    return NamesDataModule(str(list_of_all_letters), batch_size=128, merge=False)
 
 
 def statistics_over(data: NamesDataModule, model: BatchNormMLP) -> list[Tensor]:
@@ -144,14 +144,16 @@ def test_validation_alone_changes_nothing(data: NamesDataModule) -> None:
 
 def test_saved_checkpoints_hold_the_new_statistics(
     makemore: RunCommand,
-    short_list: Path,
+    list_of_all_letters: Path,
     data: NamesDataModule,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = ("--data.batch_size", 256, "--data.merge", "false", "--recalibrate", "true")
-    result = makemore("fit", "--data.path", short_list, "--export.enabled", "false", *options, *QUICK)
+    result = makemore(
+        "fit", "--data.path", list_of_all_letters, "--export.enabled", "false", *options, *QUICK
+    )
     assert result.code == 0, result.err
     for name in ("best", "last"):
         model = read_checkpoint(f"checkpoints/short/{name}.ckpt").load_model()

@@ -124,16 +124,16 @@ def test_fuzz_targets_find_faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_study_of_lists_sets_both_ways_side_by_side(
-    short_list: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    list_of_all_letters: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = load("study_lists")
     monkeypatch.setattr(study, "ours", lambda file, folder: (2.5, 2.25))
-    monkeypatch.setattr("sys.argv", ["study_lists", str(short_list), "--steps", "40"])
+    monkeypatch.setattr("sys.argv", ["study_lists", str(list_of_all_letters), "--steps", "40"])
     study.main()
     *_, row = capsys.readouterr().out.splitlines()
     name, _, v, decay, dev, test, *ours = row.strip("| ").split(" | ")
     ours, counted = ours[:2], [float(figure) for figure in ours[2:]]
-    assert [name, v, decay, *ours] == [short_list.stem, "14", "10", "2.5000", "2.2500"]
+    assert [name, v, decay, *ours] == [list_of_all_letters.stem, "27", "10", "2.5000", "2.2500"]
     assert len(counted) == 4
     assert all(1 < figure < 3 for figure in counted)
     assert 2 < float(dev) < 4

@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import EVIL, RunCommand
 
+from makemore_pl.errors import DataError
 from makemore_pl.report import page
 from makemore_pl.report.likelihoods import nll, nll_of_counting
 from makemore_pl.report.sampled_names import make_up
@@ -154,13 +155,15 @@ def test_another_list_is_not_taken_for_the_training_list(
 ) -> None:
     content = torch.load(run_folder / "best.ckpt", weights_only=True)
     other = tmp_path / "other.txt"
-    other.write_text(short_list.read_text(encoding="utf-8") + "emmy\n", encoding="utf-8")
+    other.write_text(short_list.read_text(encoding="utf-8") + "emmi\n", encoding="utf-8")
     content["datamodule_hyper_parameters"]["path"] = str(other)
     torch.save(content, tmp_path / "moved.ckpt")
     material = Material(tmp_path / "moved.ckpt")
     assert material.data is None
     assert "is not the list that was trained on" in material.missing["data"]
     assert Material(tmp_path / "moved.ckpt", str(short_list)).data is not None
+    with pytest.raises(DataError, match="is not the list that was trained on"):
+        Material(tmp_path / "moved.ckpt", str(other))
 
 
 def test_files_of_other_weights_prove_nothing_here(run_folder: Path, tmp_path: Path) -> None:

@@ -57,10 +57,10 @@ Found = dict[int, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def tiny_list(short_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_list(list_of_all_letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 names: 6 to validate, with 40 contexts."""
     file = tmp_path_factory.mktemp("lists") / "tiny.txt"
-    file.write_text("".join(short_list.read_text().splitlines(keepends=True)[:60]))
+    file.write_text("".join(list_of_all_letters.read_text().splitlines(keepends=True)[:60]))
     return file
 
 

@@ -36,10 +36,10 @@ def sweep_trainer(folder: Path, steps: int) -> SweepTrainer:
     )
 
 
-def test_losses_are_those_of_a_plain_loop(short_list: Path, tmp_path: Path) -> None:
+def test_losses_are_those_of_a_plain_loop(list_of_all_letters: Path, tmp_path: Path) -> None:
     """Same batches, rates rising by one factor, and no schedule: its losses."""
     L.seed_everything(5)
-    data = NamesDataModule(str(short_list), batch_size=32, merge=False)
+    data = NamesDataModule(str(list_of_all_letters), batch_size=32, merge=False)
     module = PlainSGD(data.vocab_size, data.block_size, n_hidden=20)
     weights = {name: value.clone() for name, value in module.state_dict().items()}
     sweep = sweep_trainer(tmp_path, 60).lr_find(
@@ -83,18 +83,20 @@ def test_losses_after_an_explosion_are_left_out() -> None:
         ({"steps": 50, "plot": "/dev/null/sweep.png"}, "/dev/null/sweep.png: cannot be written"),
     ],
 )
-def test_sweeps_that_make_no_sense(short_list: Path, options: dict[str, object], message: str) -> None:
+def test_sweeps_that_make_no_sense(
+    list_of_all_letters: Path, options: dict[str, object], message: str
+) -> None:
     L.seed_everything(5)
-    data = NamesDataModule(str(short_list))
+    data = NamesDataModule(str(list_of_all_letters))
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
     with pytest.raises(RequestError, match=message):
         sweep_trainer(Path(), 50).lr_find(module, datamodule=data, **options)  # type: ignore[arg-type]
 
 
 def test_command_prints_the_rate_and_leaves_only_the_plot(
-    makemore: RunCommand, short_list: Path, cwd: Path
+    makemore: RunCommand, list_of_all_letters: Path, cwd: Path
 ) -> None:
-    data = ("--data.path", short_list, "--data.batch_size", 64, "--data.merge", "false")
+    data = ("--data.path", list_of_all_letters, "--data.batch_size", 64, "--data.merge", "false")
     options = (*data, "--trainer.accelerator", "cpu")
     result = makemore(
         "lr-find", *options, "--config", "diagnostics", "--steps", 150, "--plot", "made/lr.png"

@@ -33,7 +33,7 @@ from makemore_pl.runs.run_folder import claim_run, resolve_checkpoint
 pytestmark = pytest.mark.slow
 RUN = Path("checkpoints") / "killed"
 FIT = shlex.split(
-    "fit --data.path names.txt --run killed --data.batch_size 100 --model.n_hidden 16 --model.dropout 0.2 "
+    "fit --data.path names.txt --run killed --data.batch_size 50 --model.n_hidden 24 --model.dropout 0.2 "
     "--trainer.max_epochs 3 --trainer.val_check_interval 5 --checkpoint.every_n_train_steps 2 "
     "--trainer.log_every_n_steps 3 --export.form fused --trainer.accelerator cpu "
     "--trainer.enable_progress_bar false"

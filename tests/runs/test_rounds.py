@@ -99,9 +99,9 @@ def test_options_that_make_no_run_are_refused(options: dict[str, Any], message: 
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> dict[int, Path]:
+def names(tmp_path_factory: pytest.TempPathFactory, list_of_all_letters: Path) -> dict[int, Path]:
     """Lists by the number of batches of 100 contexts that a pass over them has."""
-    lines = short_list.read_text(encoding="utf-8").split()
+    lines = list_of_all_letters.read_text(encoding="utf-8").split()
     folder = tmp_path_factory.mktemp("lists")
     found = {}
     for n_names in (12, 60, 130, 400):

@@ -164,17 +164,6 @@ def test_onnx_runtimes_own_format_is_refused(run_folder: Path, tmp_path: Path) -
         Sampler(file)
 
 
-def test_hostile_models_are_one_line(makemore: RunCommand, run_folder: Path, tmp_path: Path) -> None:
-    change, message = MODELS["weights that are NaN"]
-    file = changed(run_folder / "model.onnx", tmp_path / "bad.onnx", change)
-    (tmp_path / "names.txt").write_text("emma\n")
-    for args in (("sample", file), ("score", file, tmp_path / "names.txt")):
-        makemore(*args).fails_with(message)
-    verified = makemore("verify", file, run_folder / "best.ckpt")
-    assert verified.code in (1, 2)
-    assert_one_line_error(verified.err, "")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a process's data against a limit")
 def test_a_file_that_would_take_all_memory_is_one_line(
     makemore: RunCommand, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -120,12 +120,6 @@ def test_rare_names_are_found_where_no_name_may_come_twice(sampler: Sampler) -> 
     assert names[:2] == sampler.sample(2, seed=1, unique=True, **wish)
 
 
-def test_novel_names_stand_not_in_the_list(sampler: Sampler) -> None:
-    plain = sampler.sample(200, seed=4)
-    novel = sampler.sample(200, seed=4, novel=set(plain[:100]))
-    assert not set(novel) & set(plain[:100])
-
-
 def test_the_likeliest_name_and_the_shortest_requests(sampler: Sampler) -> None:
     [likeliest] = set(sampler.sample(20, temperature=0))
     assert sampler.sample(3, top_k=1) == [likeliest] * 3

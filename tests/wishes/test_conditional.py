@@ -2,14 +2,13 @@
 
 import itertools
 import math
-from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from wish_cases import ALPHABETS, LONGEST, all_names, limit, network, wishes
+from wish_cases import ALPHABETS, LONGEST, all_names, chi_squared, limit, network, wishes
 
 from makemore_pl.errors import NotExactError
 from makemore_pl.runtime.decoding import Decoding, log_softmax
@@ -77,23 +76,16 @@ def wish_of_three(log_probs: LogProbs) -> tuple[Conditional, dict[str, float]]:
     return result, {name: p / sum(wished.values()) for name, p in wished.items()}
 
 
-def chi_squared(result: Conditional, expected: dict[str, float], n: int) -> tuple[float, int]:
-    """Of n drawn names, those expected less than 10 times taken together; and its degrees of freedom."""
+def draw_from(result: Conditional, n: int = 100_000) -> list[str]:
     uniforms = np.random.default_rng(0).random((n, result.max_length), dtype=np.float32)
     tokens, _ = result.draw(n, lambda step, names: uniforms[names, step])
-    counts = Counter(THREE.decode(name) for name in tokens)
-    assert counts.keys() <= expected.keys()
-    often = [name for name, p in expected.items() if n * p >= 10]
-    rare = n - sum(counts[name] for name in often)
-    p_rare = 1 - sum(expected[name] for name in often)
-    statistic = sum((counts[name] - n * expected[name]) ** 2 / (n * expected[name]) for name in often)
-    statistic += (rare - n * p_rare) ** 2 / (n * p_rare)
-    return statistic, len(often)
+    return [THREE.decode(name) for name in tokens]
 
 
 def test_drawn_names_follow_the_probabilities() -> None:
     """Fails by chance for one seed in 10^6; this seed is fixed."""
-    statistic, freedom = chi_squared(*wish_of_three(network(4, 2, 1, Decoding())), 100_000)
+    result, expected = wish_of_three(network(4, 2, 1, Decoding()))
+    statistic, freedom = chi_squared(draw_from(result), expected)
     assert freedom > 20
     assert statistic < limit(freedom)
 
@@ -113,7 +105,7 @@ def test_one_weight_off_is_noticed() -> None:
 
     slightly, _ = wish_of_three(off(1e-9))
     assert max(abs(p - expected[name]) for name, p in distribution(slightly, THREE).items()) > 1e-11
-    statistic, freedom = chi_squared(wish_of_three(off(0.2))[0], expected, 100_000)
+    statistic, freedom = chi_squared(draw_from(wish_of_three(off(0.2))[0]), expected)
     assert statistic > limit(freedom)
 
 

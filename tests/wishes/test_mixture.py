@@ -1,14 +1,13 @@
 """Names of all labels together, given a wish: against all names of all labels, one by one."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wish_cases import LONGEST, all_names, limit, network, wishes
+from wish_cases import LONGEST, all_names, chi_squared, limit, network, wishes
 
 from makemore_pl.errors import NotExactError
 from makemore_pl.runtime.request import Wish
@@ -93,27 +92,17 @@ WISH = Wish(contains=["ab"], match="[ab]$", top_k=3, min_length=2, max_length=LO
 THREE = case(WISH, "abc", 2, [1, 3, 2], 1)
 
 
-def chi_squared(
-    drawn: list[tuple[str, str, float]], joint: dict[tuple[str, str], float]
-) -> tuple[float, int]:
-    """Of pairs of label and name, those expected less than 10 times taken together; degrees of freedom."""
-    n, total = len(drawn), math.fsum(joint.values())
-    counts = Counter((label, name) for label, name, _ in drawn)
-    assert counts.keys() <= joint.keys()
-    often = {pair: n * p / total for pair, p in joint.items() if n * p / total >= 10}
-    rare, due = n - sum(counts[pair] for pair in often), n - math.fsum(often.values())
-    statistic = sum((counts[pair] - expected) ** 2 / expected for pair, expected in often.items())
-    return statistic + (rare - due) ** 2 / due, len(often)
-
-
 def test_labels_and_names_are_drawn_together() -> None:
     """100,000 of them; fails by chance once in 10^6, and does where one label's share is off by a tenth."""
     drawn, joint = draw_from(THREE, 100_000), THREE.joint()
-    statistic, freedom = chi_squared(drawn, joint)
+    total = math.fsum(joint.values())
+    pairs = [(label, name) for label, name, _ in drawn]
+    statistic, freedom = chi_squared(pairs, {pair: p / total for pair, p in joint.items()})
     assert freedom > 50
     assert statistic < limit(freedom)
     off = {(label, name): p * (1.1 if label == "l1" else 1) for (label, name), p in joint.items()}
-    assert chi_squared(drawn, off)[0] > limit(freedom)
+    total = math.fsum(off.values())
+    assert chi_squared(pairs, {pair: p / total for pair, p in off.items()})[0] > limit(freedom)
     plain = [dict(all_names(log_probs, THREE.vocabulary, 2, LONGEST)) for log_probs in unbent(THREE)]
     for label, name, log_prob in drawn[:200]:
         assert log_prob == pytest.approx(math.log(plain[int(label[1])][name]))
