@@ -79,13 +79,13 @@ def test_the_system_refuses_memory_past_the_cap() -> None:
         "from makemore_pl.memory import memory_cap\n"
         "with memory_cap():\n"
         "    np.ones(1 << 20)\n"
-        "    try: np.ones(1 << 25)\n"
+        "    try: np.ones(1 << 26)\n"
         "    except MemoryError: print('refused')\n"
-        "print(len(np.ones(1 << 25)))\n"
+        "print(len(np.ones(1 << 26)))\n"
     )
     environment = {VARIABLE: "256M", "PATH": ""}
     done = in_a_process(sys.executable, "-c", code, env=environment, cwd=ROOT)
-    assert done.out.split() == ["refused", str(1 << 25)], done.err
+    assert done.out.split() == ["refused", str(1 << 26)], done.err
 
 
 def test_proof_and_file_are_estimated(
@@ -93,7 +93,7 @@ def test_proof_and_file_are_estimated(
 ) -> None:
     with pytest.raises(RequestError, match=r"268,435,457 parameters × 4 bytes = 1\.0 GiB"):
         expect_exportable(_Sized(268_435_457))  # type: ignore[arg-type]
-    monkeypatch.setenv(VARIABLE, "300K")
+    monkeypatch.setenv(VARIABLE, "400K")
     with pytest.raises(MemoryLimitError, match="parameters × 60 bytes"):
         export_checkpoint(run_folder / "best.ckpt", tmp_path / "out")
     assert not (tmp_path / "out").exists()
