@@ -66,11 +66,11 @@ def test_the_length_of_the_list_sets_the_weight_decay(run_folder: Path) -> None:
 
 
 def test_unicode_list_from_end_to_end(makemore: RunCommand, unicode_list: Path, cwd: Path) -> None:
-    makemore("fit", "--data.path", unicode_list, "--data.block_size", 2, *QUICK).succeeds()
+    makemore("fit", "--data.path", unicode_list, "--data.block_size", 1, *QUICK).succeeds()
     run = Path("checkpoints/unicode")
     info = json.loads(makemore("info", run, "--format", "json").out)
     assert {"Ž", " ", "'", ".", "美", "م", "Ω"} <= set(info["characters"])
-    assert info["verification"]["contexts"] == (len(info["characters"]) + 1) ** 2
+    assert info["verification"]["contexts"] == len(info["characters"]) + 1
     names = makemore("sample", run, "-n", 200, "--seed", 1).out.splitlines()
     assert len(names) == 200
     assert any(ord(character) > 0x3000 for name in names for character in name)
