@@ -17,6 +17,7 @@ NOT_ON_THE_PATH = {"filelock", "signal", "zipfile", "pickle", "resource"}
 """Modules for locks, signals, damaged files and memory limits, which have files of their own."""
 
 
+@pytest.mark.slow
 def test_commands_and_code(makemore: RunCommand, short_list: Path, cwd: Path) -> None:
     """In the order of the README, then of the page about the exported files."""
     # With all letters of the texts that README scores.
