@@ -53,12 +53,3 @@ def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO
         shown = "".join(texts[token] for token in context[n_labels:] if token != BOUNDARY)
         probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
         writer.writerow((*labels, shown, texts[target], f"{probability:.6f}", texts[likeliest]))
-
-
-def run(command: str, args: list[str]) -> None:
-    """Run one of the commands.
-
-    Raises:
-        MakemoreError: anything the user can fix.
-    """
-    EvaluateCLI(command, args)

@@ -108,11 +108,7 @@ class RunLength:
 
     @classmethod
     def of(cls, trainer: Mapping[str, Any], save_every: int | None = None) -> "RunLength":
-        """From the Trainer's options, as the user gave them.
-
-        Args:
-            trainer: the options.
-            save_every: `checkpoint.every_n_train_steps`.
+        """From the Trainer's options, as the user gave them, and `checkpoint.every_n_train_steps`.
 
         Raises:
             RequestError: values that make no run, or do not go together.
@@ -188,7 +184,7 @@ class RunInRounds(Callback):
         if stage != "fit":
             return
         assert isinstance(pl_module, LitBatchNormMLP)
-        self.data = data_of(trainer)
+        self.data: NamesDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         self.data.shuffle = not self.overfit
         n = self.length.batches_of_pass(len(self.data.training_pass()))
         self.rounds = self.length.rounds(n)
@@ -250,10 +246,3 @@ class RunInRounds(Callback):
 
     def _is_end(self, position: int) -> bool:
         return self.rounds.end_after(max(0, position - 1)) == position
-
-
-def data_of(trainer: L.Trainer) -> NamesDataModule:
-    """The data module that a Trainer fits with."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-    assert isinstance(data, NamesDataModule)
-    return data

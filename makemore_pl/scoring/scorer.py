@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,6 @@ from makemore_pl.text import PLAIN
 
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
-CHARACTERS_PER_BATCH = 1 << 20
-"""Of names that come one by one."""
 
 
 @dataclass(frozen=True)
@@ -209,16 +208,10 @@ class Scorer:
 
     def stream(self, names: Iterable[str]) -> Iterator[Score]:
         """Score lazily, in memory that does not grow with the number of names."""
-        batch: list[str] = []
-        n_characters = 0
         rules = self.info.text_rules
-        for name in names if rules == PLAIN else map(rules.name, names):
-            batch.append(name)
-            n_characters += len(name)
-            if n_characters >= CHARACTERS_PER_BATCH or len(batch) == TEXTS_PER_PIECE:
-                yield from self._scores(batch)
-                batch, n_characters = [], 0
-        yield from self._scores(batch)
+        names = iter(names) if rules == PLAIN else map(rules.name, names)
+        while batch := list(islice(names, TEXTS_PER_PIECE)):
+            yield from self._scores(batch)
 
     def _scores(self, names: list[str]) -> Iterator[Score]:
         columns = self.columns(names)

@@ -68,13 +68,10 @@ def pieces(texts: Any) -> Iterator[Piece]:
         for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
             yield from _of_arrow(chunk)
         return
-    if isinstance(texts, np.ndarray) and texts.dtype.kind == "U" and texts.ndim == 1:
-        for start in range(0, len(texts), TEXTS_PER_PIECE):
-            yield Piece(_of_fixed_width(texts[start : start + TEXTS_PER_PIECE]))
-        return
-    rows = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
+    rows = texts if isinstance(texts, np.ndarray) else list(texts)
     for start in range(0, len(rows), TEXTS_PER_PIECE):
-        yield Piece(_of_list(rows[start : start + TEXTS_PER_PIECE]))
+        part = rows[start : start + TEXTS_PER_PIECE]
+        yield Piece(_of_list(part.tolist() if isinstance(part, np.ndarray) else part))
 
 
 def _of_list(texts: list[Any]) -> TextColumn:
@@ -95,19 +92,6 @@ def _of_list(texts: list[Any]) -> TextColumn:
     # Bytes of a command line that are not UTF-8 arrive as single surrogates.
     codepoints = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     return TextColumn(codepoints.astype(np.uint32, copy=False), offsets, missing)
-
-
-def _of_fixed_width(texts: NDArray[np.str_]) -> TextColumn:
-    """NumPy's own texts: rows of code points, filled up with zeros."""
-    native = np.ascontiguousarray(texts, dtype=texts.dtype.newbyteorder("="))
-    rows = native.view(np.uint32).reshape(len(texts), -1)  # (n, width)
-    is_set = rows != 0
-    width = rows.shape[1]
-    lengths = np.where(is_set.any(axis=1), width - is_set[:, ::-1].argmax(axis=1), 0) if width else 0
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.broadcast_to(lengths, len(texts)), out=offsets[1:])
-    inside = np.arange(width) < np.diff(offsets)[:, None]
-    return TextColumn(rows[inside], offsets, np.zeros(len(texts), dtype=np.bool_))
 
 
 def _of_arrow(array: Any) -> Iterator[Piece]:
