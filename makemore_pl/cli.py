@@ -51,11 +51,7 @@ options:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0, 1 for a failed verification, 2 for a user's error.
-
-    Args:
-        args: the command line without the program's name; by default the process's own.
-    """
+    """Run a command, by default that of the process, and exit: 1 for a failed proof, 2 for a user's error."""
     args = sys.argv[1:] if args is None else list(args)
     # A process started without streams has none: what is printed is then lost, as the caller wants it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -90,9 +86,6 @@ def end_process(code: int) -> NoReturn:
 
     Threads of Gloo, with which ranks talk, outlive the process group where DDP was used. One that frees its
     last message while Python shuts down asks for an interpreter that is gone, and aborts the process.
-
-    Args:
-        code: the exit code.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():

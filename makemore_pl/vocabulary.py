@@ -24,6 +24,11 @@ class Vocabulary:
         self.characters = "".join(sorted(set(characters)))
         self.codepoints: NDArray[np.int32] = _codepoints(self.characters)
 
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> "Vocabulary":
+        """The vocabulary of all characters in `names`."""
+        return cls(set().union(*names))
+
     def __len__(self) -> int:
         """V: the characters and the boundary."""
         return len(self.characters) + 1

@@ -17,21 +17,17 @@ from makemore_pl.vocabulary import BOUNDARY
 class EvaluateCLI(MakemoreCLI):
     """The commands `validate`, `test` and `predict`, each the Trainer's method of that name."""
 
-    def validate(self, **kwargs: Any) -> None:
+    def evaluate(self, **kwargs: Any) -> Any:
         with explained(self.name, self.started, self.source):
-            self.trainer.validate(**kwargs)
+            return getattr(self.trainer, self.name)(**kwargs)
 
-    def test(self, **kwargs: Any) -> None:
-        with explained(self.name, self.started, self.source):
-            self.trainer.test(**kwargs)
+    validate = test = evaluate
 
     def predict(self, **kwargs: Any) -> None:
         """Write every example of the test split with what the network expects, as CSV on stdout."""
         if self.trainer.world_size > 1:
             raise RequestError("predict: predictions come in order from one device; set trainer.devices to 1")
-        with explained(self.name, self.started, self.source):
-            outputs = self.trainer.predict(**kwargs)
-        write_predictions(outputs, self.datamodule, sys.stdout)  # type: ignore[arg-type]  # one loader
+        write_predictions(self.evaluate(**kwargs), self.datamodule, sys.stdout)
 
 
 def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:

@@ -64,12 +64,7 @@ LEAST_WIDTH = 72
 
 
 def short_help(command: str, full: str) -> str:
-    """The first screen of a command's help.
-
-    Args:
-        command: its name.
-        full: the whole help, as argparse formats it.
-    """
+    """The first screen of a command's help, from the whole one as argparse formats it."""
     width = max(LEAST_WIDTH, get_terminal_size().columns - 2)  # as argparse has it
     lines = [f"usage: makemore {command} [options]", ""]
     if command in EXAMPLES:

@@ -20,7 +20,7 @@ from makemore_pl.parsing.option_checks import (
     expect_all_processes,
     expect_one_optimizer,
 )
-from makemore_pl.parsing.resuming import LINKED, defaults_from, find_checkpoint, named_checkpoint
+from makemore_pl.parsing.resuming import LINKED, NAMING, defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.parsing.training_errors import Started, refusal
 from makemore_pl.parsing.training_parser import parse
 
@@ -91,8 +91,7 @@ class MakemoreCLI(LightningCLI):
         check_options(self.options)
         expect_one_optimizer(self.options, self.parsers[-1].get_defaults())
         if self.source is None:  # named by a configuration file
-            named = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
-            given = {name: self.options.get(name) for name in named}
+            given = {name: self.options.get(name) for name in NAMING}
             self.source = find_checkpoint(given, for_fit=self.command == "fit")
         # A checkpoint's arguments are defaults here, which the command line may change; LightningCLI would
         # have them the other way round, and reads them from this option.

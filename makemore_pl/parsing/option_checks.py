@@ -23,10 +23,7 @@ LEAST = {
 
 
 def check_options(options: Any) -> None:
-    """Refuse values that Lightning does not check itself.
-
-    Args:
-        options: of a command.
+    """Refuse values of a command's options that Lightning does not check itself.
 
     Raises:
         RequestError, MemoryLimitError: for such a value.
@@ -49,11 +46,7 @@ def check_options(options: Any) -> None:
 
 
 def expect_one_optimizer(options: Any, defaults: Any) -> None:
-    """Refuse options of an optimiser that is not used.
-
-    Args:
-        options: of a command.
-        defaults: the same where the user has given none.
+    """Refuse options of an optimiser that is not used: those that are not as by default.
 
     Raises:
         RequestError: for such an option.
@@ -70,11 +63,7 @@ def expect_one_optimizer(options: Any, defaults: Any) -> None:
 
 
 def expect_run_options(trainer: Any, dirpath: str | None) -> None:
-    """Refuse options under which `makemore fit` would leave no run.
-
-    Args:
-        trainer: the Trainer's options.
-        dirpath: the folder of the checkpoints.
+    """Refuse options of the Trainer, or a folder of checkpoints, with which `makemore fit` leaves no run.
 
     Raises:
         RequestError: for such an option.

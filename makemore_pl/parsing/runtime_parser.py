@@ -18,13 +18,7 @@ QUIET = "print results and errors alone"
 
 
 class RuntimeParser(argparse.ArgumentParser):
-    """A parser with the argument MODEL and, for a command that prints, the option --format.
-
-    Args:
-        command: the command's name.
-        description: one sentence for its help.
-        formats: forms of the output, the default first; none for a command that prints nothing.
-    """
+    """A parser with the argument MODEL; for a command that prints, also --format, by default the first."""
 
     def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:
         super().__init__(prog=f"makemore {command}", description=description, allow_abbrev=False)

@@ -9,10 +9,7 @@ from makemore_pl.runtime.request import IdRequest, Request
 
 
 def request_from(given: Mapping[str, Any]) -> Request | IdRequest:
-    """What is asked for, on a command line or in a URL, by options of either kind.
-
-    Args:
-        given: values by name; others than those of the two kinds are left out.
+    """What is asked for by options of either kind; others than theirs may be among those given.
 
     Raises:
         RequestError: options of the two kinds are mixed, or as the kinds themselves.

@@ -49,13 +49,9 @@ class Started(Callback):
 def explained(command: str, started: Started, source: Checkpoint | None) -> Iterator[None]:
     """Turn errors before the first batch into the user's.
 
-    Args:
-        command: the program's.
-        started: among the Trainer's callbacks.
-        source: the checkpoint that the command works with.
-
     Raises:
-        CheckpointError, RequestError: instead of what Lightning and PyTorch raise.
+        CheckpointError: the checkpoint that the command works with cannot be used.
+        RequestError: an option cannot.
         LostProcessError: ranks can no longer reach each other.
     """
     try:

@@ -33,15 +33,9 @@ REPORT_PAGE = "report.html"
 
 
 def write_report(material: Material, output: Path | str | None = None, seed: int = 42) -> Path:
-    """Write the page. It appears when it is complete.
+    """Write the page, by default as `report.html` beside the checkpoint, and return its path.
 
-    Args:
-        material: of the report.
-        output: the file; by default `report.html` beside the checkpoint.
-        seed: of the sampled names.
-
-    Returns:
-        The file.
+    It appears when it is complete.
 
     Raises:
         RequestError: the seed is negative, or the file cannot be written.

@@ -215,14 +215,11 @@ class Scorer:
 
     def _scores(self, names: list[str]) -> Iterator[Score]:
         columns = self.columns(names)
-        log_probs = columns.log_prob.tolist()
-        if not self.guesses_labels:
-            for name, log_prob, unknown in zip(names, log_probs, columns.unknown, strict=True):
-                yield Score(name, None if unknown else log_prob, unknown)
-            return
-        guesses = zip(columns.label, columns.label_probability.tolist(), strict=True)
-        for name, log_prob, unknown, guess in zip(names, log_probs, columns.unknown, guesses, strict=True):
-            yield Score(name, None, unknown) if unknown else Score(name, log_prob, unknown, *guess)
+        numbers = (columns.log_prob.tolist(), columns.label_probability.tolist())
+        rows = zip(names, columns.unknown, columns.label, *numbers, strict=True)
+        for name, unknown, label, log_prob, probability in rows:
+            guess = () if label is None else (label, probability)
+            yield Score(name, None if unknown else log_prob, unknown, *guess)
 
     def _log_probs(
         self, texts: TextColumn

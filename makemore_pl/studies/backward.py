@@ -39,18 +39,26 @@ class HandMadeMLP(nn.Module):
     Args:
         generator: draws the weights, as (fan_in, fan_out) matrices. None of them starts at zero or one, where
             a wrong gradient could pass for a right one.
+        vocab_size, block_size, n_embd, n_hidden: V, T, C, H.
     """
 
     mean: Tensor
     inverse_std: Tensor
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        vocab_size: int = 27,
+        block_size: int = 3,
+        n_embd: int = 10,
+        n_hidden: int = 200,
+    ) -> None:
         super().__init__()
-        vocab_size, n_embd, fan_in, n_hidden = 27, 10, 3 * 10, 200  # V, C, T*C, H
 
         def normal(*shape: int, std: float, mean: float = 0.0) -> nn.Parameter:
             return nn.Parameter(torch.randn(shape, generator=generator) * std + mean)
 
+        fan_in = block_size * n_embd
         self.C = normal(vocab_size, n_embd, std=1)
         self.W1 = normal(fan_in, n_hidden, std=TANH_GAIN / math.sqrt(fan_in))
         self.b1 = normal(n_hidden, std=0.1)

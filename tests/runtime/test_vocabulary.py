@@ -8,7 +8,7 @@ from makemore_pl.vocabulary import BOUNDARY, Vocabulary
 
 
 def test_ids_follow_code_points_and_zero_is_the_boundary() -> None:
-    vocabulary = Vocabulary("cabade")
+    vocabulary = Vocabulary.from_names(["cab", "ade"])
     assert vocabulary.characters == "abcde"
     assert len(vocabulary) == 6
     assert vocabulary.encode("ace").tolist() == [1, 3, 5]
@@ -21,7 +21,7 @@ def test_code_point_of_each_id() -> None:
 
 
 def test_full_stop_is_a_character_like_any_other() -> None:
-    vocabulary = Vocabulary("st. john")
+    vocabulary = Vocabulary.from_names(["st. john"])
     ids = vocabulary.encode("st. john")
     assert BOUNDARY not in ids
     assert vocabulary.decode(ids) == "st. john"
