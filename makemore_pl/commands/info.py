@@ -30,7 +30,7 @@ def run(command: str, args: list[str]) -> None:
 
 
 def _collision_probability(sampler: Sampler) -> float | str:
-    """How likely two ids get the same name, or why that is not known."""
+    """The probability that two ids get the same name, or the reason why it is not known."""
     info = sampler.info
     n_labels = max(1, len(info.labels))
     n_pairs = n_labels * (n_labels + 1) // 2

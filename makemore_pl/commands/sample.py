@@ -71,7 +71,7 @@ def _names_for_ids(request: IdRequest, options: Namespace) -> None:
 
 
 def _pairs(sampler: Sampler, request: IdRequest) -> str:
-    """How many ids get the same name, in words."""
+    """The number of ids that get the same name, in words."""
     try:
         same = sampler.collision_probability(**vars(request.wish()))
     except NotExactError as error:

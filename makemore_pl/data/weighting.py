@@ -39,7 +39,7 @@ def label_shares(corpus: Corpus, power: float) -> list[float]:
 
 
 def unit_of_figures(corpus: Corpus, weighted: bool) -> str:
-    """What an NLL is measured in, with what counts once in it where names have weights."""
+    """The unit of an NLL; where names have weights, also what counts once in it."""
     if not corpus.weights:
         return "nats per character"
     return f"nats per character, {'names counted by weight' if weighted else 'each name counted once'}"

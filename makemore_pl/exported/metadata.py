@@ -55,9 +55,7 @@ class ModelInfo:
     list_sha256: str  # of the training list's bytes, hexadecimal
     export_id: str  # the same in all files of one export, another for other weights
     versions: dict[str, str] = field(default_factory=dict)  # of the libraries that wrote the file
-    verification: dict[str, Any] = field(
-        default_factory=dict
-    )  # summary of the proof that it is the trained model
+    verification: dict[str, Any] = field(default_factory=dict)  # summary of the proof
     format_version: int = FORMAT_VERSION  # of this layout
     labels: list[str] = field(default_factory=list)  # by number; none where names have no labels
     label_shares: list[float] = field(default_factory=list)  # of each label among the training names
@@ -76,7 +74,7 @@ class ModelInfo:
 
     @property
     def text_rules(self) -> TextRules:
-        """How a text is brought into the spelling of the training names."""
+        """The rules that bring a text into the spelling of the training names."""
         return TextRules(self.normalize, self.case)
 
     def label_id(self, label: str) -> int:
@@ -99,7 +97,7 @@ class ModelInfo:
         raise RequestError(f"label: {label!r:.60} is none of {shown}{more}{''.join(meant)}")
 
     def to_metadata(self) -> dict[str, str]:
-        """What to store in a file's `metadata_props`: what is optional, where it is not as if left out."""
+        """The entries of a file's `metadata_props`; optional ones only if not as by default."""
         return {
             PREFIX + key: json.dumps(value)
             for key, value in asdict(self).items()
@@ -107,7 +105,7 @@ class ModelInfo:
         }
 
     def to_json(self) -> str:
-        """What `model.json` holds; null for NaN and infinite, which other languages do not read."""
+        """The content of `model.json`; null for NaN and infinite, which other languages do not read."""
         values = json.loads(json.dumps(asdict(self)), parse_constant=lambda name: None)
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 

@@ -33,9 +33,7 @@ def diagnostic_plots(
 ) -> dict[str, Callable[[], "Figure"]]:
     """All plots that there is something to draw for, by name; a call draws one in the style in force.
 
-    Args:
-        snapshots: of one network, side by side where a plot is of one step.
-        rows: of a run's `diagnostics.csv`.
+    Snapshots, of one network, stand side by side where a plot is of one step.
     """
     plots: dict[str, Callable[[], Figure]] = {}
     if snapshots:

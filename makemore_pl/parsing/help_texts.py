@@ -58,7 +58,7 @@ EXAMPLES = {
     "test": ("makemore test checkpoints/towns", "makemore test checkpoints/towns --data.path others.txt"),
 }
 INDENT = " " * 29
-"""What stands below an option's name in a text of several lines."""
+"""Stands below an option's name in a text of several lines."""
 LEAST_WIDTH = 72
 """Of the help, in columns, however narrow the terminal."""
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from makemore_pl.errors import DataError
 from makemore_pl.exported.metadata import MAX_LENGTH
-from makemore_pl.files import file_size
+from makemore_pl.files import reading
 
 
 def read_names(path: Path | str) -> list[str]:
@@ -18,12 +18,9 @@ def read_names(path: Path | str) -> list[str]:
     Raises:
         DataError: no such file, not UTF-8, or a line that is too long.
     """
-    file_size(Path(path), DataError)
-    try:
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
-            return list(read_lines(file, str(path)))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+    path = Path(path)
+    with reading(path, DataError), path.open(encoding="utf-8-sig") as file:
+        return list(read_lines(file, str(path)))
 
 
 def read_stdin() -> Iterator[str]:

@@ -12,7 +12,7 @@ from makemore_pl.errors import RequestError
 from makemore_pl.memory import in_words, require_memory
 
 PROCESS_BYTES = 300 << 20
-"""What a process with PyTorch and Lightning takes before it has any data."""
+"""Memory of a process with PyTorch and Lightning before it has any data."""
 LEAST = {
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,

@@ -70,9 +70,7 @@ def defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def expect_same_run(source: Checkpoint, options: dict[str, Any]) -> None:
-    """Refuse options, as plain values, that a run resumed from `source` cannot take up.
-
-    They would be noted down and ignored.
+    """Refuse options, as plain values, that a run resumed from `source` would write down and ignore.
 
     Raises:
         RequestError: naming the option.

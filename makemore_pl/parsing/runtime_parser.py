@@ -57,7 +57,7 @@ def model_or_newest(model: Path | None) -> Path:
 
 
 def _value(f: Field[Any]) -> dict[str, Any]:
-    """How argparse reads and explains the value of one option."""
+    """The arguments of `add_argument` for one option."""
     help = f.metadata["help"]
     default = None if f.default is REQUIRED else f.default
     kind = value_type(f)

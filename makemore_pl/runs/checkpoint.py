@@ -30,7 +30,7 @@ _STORED = {
 }
 """Lightning's name and the type of each thing that is read."""
 STATE = ("characters", "longest_name", "list_name", "list_sha256", *OPTIONAL)
-"""What is read of `NamesDataModule.state_dict()`: each is metadata of an exported file, too."""
+"""Keys of `NamesDataModule.state_dict()` that are also metadata of an exported file."""
 LONGEST_NAME = 16
 """Characters of the longest name of a list that nothing is known of."""
 

@@ -105,6 +105,6 @@ def run_loggers(folder: Path, first_step: int) -> list[Logger]:
 
 
 def is_rank_zero() -> bool:
-    """Whether this process writes files; known before there is a Trainer."""
+    """Tell whether this process writes files; known before there is a Trainer."""
     rank: int = getattr(rank_zero_only, "rank", 0)
     return rank == 0

@@ -35,7 +35,7 @@ class Rounds:
     Attributes:
         total: position at which the run ends.
         evaluate_every: batches between two evaluations; the end is evaluated, too.
-        save_every: batches between two checkpoints besides; None: none besides.
+        save_every: batches between two further checkpoints; None: there are none.
         accumulate: batches whose gradients make one optimiser step. A round ends with a step.
     """
 
@@ -46,7 +46,7 @@ class Rounds:
 
     @property
     def intervals(self) -> list[int]:
-        """Batches between two evaluations, and between two checkpoints besides."""
+        """Batches between two evaluations, and between two further checkpoints."""
         return [n for n in (self.evaluate_every, self.save_every) if n is not None]
 
     def end_after(self, position: int) -> int:
@@ -64,7 +64,7 @@ class Rounds:
         return length if regular else None
 
     def is_evaluated(self, end: int) -> bool:
-        """Whether the round that ends there ends with an evaluation."""
+        """Tell whether the round that ends there ends with an evaluation."""
         return end % self.evaluate_every == 0 or end >= self.total
 
     def after(self, position: int) -> Iterator[int]:
@@ -92,7 +92,7 @@ class RunLength:
     Attributes:
         steps, epochs: the run's length; the first to be reached ends it.
         evaluate_every: batches (int), or a share of a pass (float), or of several, between evaluations.
-        save_every: optimiser steps between two checkpoints besides.
+        save_every: optimiser steps between two further checkpoints.
         accumulate: batches of an optimiser step.
         limit: batches (int) or share (float) of each pass that are trained on.
         least_epochs: passes before whose end nothing may stop the run early.

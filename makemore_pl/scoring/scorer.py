@@ -30,7 +30,7 @@ LARGEST_EXPONENT = 700.0
 
 @dataclass(frozen=True)
 class Score:
-    """How likely one name is, in the spelling of the training names."""
+    """The likelihood of one name, in the spelling of the training names."""
 
     name: str
     log_prob: float | None  # nats, of all characters and the end of the name; None if a character is unknown

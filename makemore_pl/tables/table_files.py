@@ -26,7 +26,7 @@ BYTES_AT_ONCE = 1 << 26
 MOST_CHARACTERS = 1 << 24
 """Of one JSON value."""
 BETWEEN = re.compile(r"[\s,\[\]]*")
-"""What may stand between the objects of a file: nothing, line ends, or the signs of an array."""
+"""Characters that may stand between the objects of a file: line ends, or the signs of an array."""
 
 
 class Batch(NamedTuple):
