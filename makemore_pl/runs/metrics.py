@@ -4,16 +4,13 @@ from argparse import Namespace
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from makemore_pl.inspect.step_table import StepTable
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 METRICS_FILE = "metrics.csv"
 HPARAMS_FILE = "hparams.yaml"
@@ -87,12 +84,11 @@ class RunTensorBoard(TensorBoardLogger):
             super().save()
 
     @property
-    def experiment(self) -> "SummaryWriter":
+    def experiment(self) -> Any:
         """TensorBoard's writer, which makes a file; there is none before Lightning has set everything up."""
         if not self.has_begun:
             raise AttributeError("the run has not begun")
-        writer: SummaryWriter = super().experiment
-        return writer
+        return super().experiment
 
 
 def run_loggers(folder: Path, first_step: int) -> list[Logger]:

@@ -101,21 +101,21 @@ def _of_arrow(array: Any) -> Iterator[Piece]:
             yield from _of_arrow(array.dictionary_decode())
             return
         places = array.indices.cast(pa.int64()).fill_null(-1).to_numpy()
-        values = [piece.texts for piece in _of_arrow(array.dictionary)]
-        yield Piece(_joined(values), places)
+        yield Piece(_of_strings(array.dictionary), places)
         return
-    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-    if not is_text:
-        if not (pa.types.is_string_view(array.type) or pa.types.is_null(array.type)):
-            raise DataError(f"expected texts, found {array.type}")
-        array = array.cast(pa.large_string())
-    for start in range(0, len(array), TEXTS_PER_PIECE):
+    for start in range(0, max(1, len(array)), TEXTS_PER_PIECE):
         yield Piece(_of_strings(array[start : start + TEXTS_PER_PIECE]))
 
 
 def _of_strings(array: Any) -> TextColumn:
     """One Arrow array of UTF-8 texts, from its buffers."""
     pa = arrow()
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        if not (pa.types.is_string_view(array.type) or pa.types.is_null(array.type)):
+            raise DataError(f"expected texts, found {array.type}")
+        array = array.cast(pa.large_string())
+    if not len(array):  # which may have no buffers
+        return _of_list([])
     missing = np.zeros(len(array), dtype=np.bool_)
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)
@@ -136,14 +136,3 @@ def _of_strings(array: Any) -> TextColumn:
     starts = np.zeros(len(data) + 1, dtype=np.int64)  # characters before each byte
     np.cumsum(data & 0xC0 != 0x80, out=starts[1:])
     return TextColumn(codepoints.astype(np.uint32, copy=False), starts[offsets], missing)
-
-
-def _joined(columns: list[TextColumn]) -> TextColumn:
-    if len(columns) == 1:
-        return columns[0]
-    offsets = np.zeros(1 + sum(len(column.missing) for column in columns), dtype=np.int64)
-    if columns:
-        np.cumsum(np.concatenate([column.lengths for column in columns]), out=offsets[1:])
-    codepoints: Codepoints = np.concatenate([*(c.codepoints for c in columns), np.zeros(0, np.uint8)])
-    missing = np.concatenate([*(column.missing for column in columns), np.zeros(0, np.bool_)])
-    return TextColumn(codepoints, offsets, missing)
