@@ -33,10 +33,7 @@ class EvaluateCLI(MakemoreCLI):
 def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:
     """Write `context,next,probability,likeliest` for each example, as CSV; with labels, `label` comes first.
 
-    Args:
-        outputs: log-probabilities (B, V) of the batches of `data.predict_dataloader()`, float.
-        data: the data whose test split they belong to.
-        file: the CSV file, open for writing.
+    The outputs are log-probabilities (B, V) of the batches of `data.predict_dataloader()`.
     """
     log_probs = torch.cat(outputs).float()  # (N, V)
     contexts, targets = data.examples("test")

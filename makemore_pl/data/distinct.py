@@ -9,10 +9,7 @@ def first_equals(
 ) -> NDArray[np.integer]:
     """For each name, the number of the first one that equals it: (names,) in the type of `starts`.
 
-    Args:
-        stream: names.
-        starts: (names,) where each begins.
-        lengths: (names,) in characters, at least 1.
+    Names begin in the stream at `starts`, (names,), and have `lengths`, (names,), of at least 1 character.
     """
     firsts = np.empty_like(starts)
     by_length = np.argsort(lengths.astype(np.uint16), kind="stable").astype(starts.dtype)

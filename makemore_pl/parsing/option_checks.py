@@ -1,4 +1,4 @@
-"""Values of Lightning's options that would end in a traceback, refused before anything is trained."""
+"""Values of Lightning's options that would end in a traceback: a RequestError before training."""
 
 import os
 from typing import Any
@@ -23,11 +23,7 @@ LEAST = {
 
 
 def check_options(options: Any) -> None:
-    """Refuse values of a command's options that Lightning does not check itself.
-
-    Raises:
-        RequestError, MemoryLimitError: for such a value.
-    """
+    """Refuse values of a command's options that Lightning does not check itself."""
     seed, trainer = options.seed_everything, options.trainer
     if seed is not None and not 0 <= seed < 1 << 32:
         raise RequestError(f"seed_everything must be from 0 to {(1 << 32) - 1:,}, not {seed}")
@@ -46,11 +42,7 @@ def check_options(options: Any) -> None:
 
 
 def expect_one_optimizer(options: Any, defaults: Any) -> None:
-    """Refuse options of an optimiser that is not used: those that are not as by default.
-
-    Raises:
-        RequestError: for such an option.
-    """
+    """Refuse options of an optimiser that is not used: those that are not as by default."""
     if not options.get("optimizer"):
         if options.get("lr_scheduler"):
             raise RequestError("lr_scheduler goes with an optimizer of your own: give --optimizer, too")
@@ -63,11 +55,7 @@ def expect_one_optimizer(options: Any, defaults: Any) -> None:
 
 
 def expect_run_options(trainer: Any, dirpath: str | None) -> None:
-    """Refuse options of the Trainer, or a folder of checkpoints, with which `makemore fit` leaves no run.
-
-    Raises:
-        RequestError: for such an option.
-    """
+    """Refuse options of the Trainer, or a folder of checkpoints, with which `makemore fit` leaves no run."""
     for folder in (trainer.default_root_dir, dirpath):
         if "://" in str(folder):
             raise RequestError(f"{folder}: runs are written to local folders, and moved elsewhere afterwards")
@@ -94,9 +82,6 @@ def expect_all_processes(trainer: Trainer) -> None:
     """Refuse a Trainer that leaves out processes that a launcher has started, or would wait for others.
 
     Without this, each process of a launcher would train on its own and write the same files.
-
-    Raises:
-        RequestError: for such a Trainer.
     """
     launcher, variable = "torchrun", "WORLD_SIZE"
     if SLURMEnvironment.detect():

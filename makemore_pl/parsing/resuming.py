@@ -70,11 +70,7 @@ def defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def expect_same_run(source: Checkpoint, options: dict[str, Any]) -> None:
-    """Refuse options, as plain values, that a run resumed from `source` would write down and ignore.
-
-    Raises:
-        RequestError: naming the option.
-    """
+    """Refuse options, as plain values, that a run resumed from `source` would write down and ignore."""
     for section, trained, free in (
         ("model", source.model_arguments, LINKED),
         ("data", source.data_arguments, CHANGEABLE),
@@ -98,11 +94,7 @@ def expect_same_run(source: Checkpoint, options: dict[str, Any]) -> None:
 
 
 def expect_same_list(source: Checkpoint, list_name: str, sha256: str) -> None:
-    """Refuse to resume on another list: names that were trained on could stand in its dev split.
-
-    Raises:
-        RequestError: it is another.
-    """
+    """Refuse to resume on another list: names that were trained on could stand in its dev split."""
     if sha256 != source.data["list_sha256"]:
         raise RequestError(
             f"data.path: {list_name} is not the list that the run was begun with, "

@@ -169,7 +169,7 @@ class RunInRounds(Callback):
 
     Args:
         length: of the run.
-        overfit: learn the first batches of a pass by heart, in one order.
+        overfit: train on the first batches of a pass again and again, in one order.
     """
 
     def __init__(self, length: RunLength, overfit: bool = False) -> None:
@@ -199,7 +199,7 @@ class RunInRounds(Callback):
         return {"monitored": self.monitored, "between_rounds": self.between_rounds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the run.
+        """Resume the run.
 
         Raises:
             CheckpointError: another callback has written the checkpoint within a round.
