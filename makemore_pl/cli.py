@@ -33,7 +33,7 @@ COMMANDS = {
     "serve": ("serve", "answer requests for names and scores over HTTP"),
 }
 """Of each command: its module under makemore_pl/commands, imported when it is needed, in which
-`run(command, args)` returns the exit code; and a line for the help."""
+`run(command, args)` runs it; and a line for the help."""
 CAPPED = ("export", "verify", "sample", "score", "info", "page", "serve")
 """Commands that compute what files of other people say, which cannot be estimated: their memory is capped."""
 HELP = """\
@@ -51,11 +51,7 @@ options:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0, 1 for a failed verification, 2 for a user's error.
-
-    Args:
-        args: the command line without the program's name; by default the process's own.
-    """
+    """Run a command, by default that of the process, and exit: 1 for a failed proof, 2 for a user's error."""
     args = sys.argv[1:] if args is None else list(args)
     # A process started without streams has none: what is printed is then lost, as the caller wants it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -67,8 +63,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         quiet = "--quiet" in args
         with _sigterm_interrupts(), redirect_stderr(io.StringIO()) if quiet else nullcontext():
-            code = _run([arg for arg in args if arg != "--quiet"])
+            _run([arg for arg in args if arg != "--quiet"])
         sys.stdout.flush()
+        code = 0
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
     except MemoryError:
@@ -89,9 +86,6 @@ def end_process(code: int) -> NoReturn:
 
     Threads of Gloo, with which ranks talk, outlive the process group where DDP was used. One that frees its
     last message while Python shuts down asks for an interpreter that is gone, and aborts the process.
-
-    Args:
-        code: the exit code.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():
@@ -102,21 +96,24 @@ def end_process(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _run(args: list[str]) -> int:
-    command = args[0] if args else "--help"
-    if command == "help" and len(args) > 1:
-        return _run([*args[1:], "--help"])
+def _run(args: list[str]) -> None:
+    command, *options = args or ["help"]
+    if command == "help" and options:
+        command, options = options[0], [*options[1:], "--help"]
     if command in ("-h", "--help", "help"):
         lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
         print(HELP.format(commands="\n".join(lines)))
-        return 0
-    if command == "--version":
+    elif command == "--version":
         print(f"makemore {__version__}")
-        return 0
-    if command not in COMMANDS:
+    elif command in COMMANDS:
+        _run_command(command, options)
+    else:
         close = get_close_matches(command, COMMANDS, n=1)
         meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
         raise MakemoreError(f"no command {command!r}; {meant}")
+
+
+def _run_command(command: str, options: list[str]) -> None:
     # PyTorch's threads wait for each other's share of every operation. Awake, as OpenMP has them by default,
     # they slow down a machine on which others work, too, several times (docs/benchmarks.md).
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -131,7 +128,7 @@ def _run(args: list[str]) -> int:
             raise
         raise MissingPackageError(f"'makemore {command}'", error.name, "train") from error
     with memory_cap() if command in CAPPED else nullcontext():
-        return int(run(command, args[1:]))
+        run(command, options)
 
 
 @contextmanager

@@ -66,13 +66,7 @@ class MemoryLimitError(MakemoreError):
 
 
 class MissingPackageError(MakemoreError):
-    """A package of one of the extras that is not installed.
-
-    Args:
-        what: needs it.
-        package: its name.
-        extra: brings it.
-    """
+    """A package that is not installed, though `what` needs it; the extra of that name brings it."""
 
     def __init__(self, what: str, package: str | None, extra: str) -> None:
         super().__init__(

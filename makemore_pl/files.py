@@ -45,16 +45,6 @@ def written_whole(file: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_output(file: Path, content: bytes) -> None:
-    """Write a file that the user has asked for, like `write_whole`.
-
-    Raises:
-        RequestError: it cannot be written; the earlier file has stayed.
-    """
-    with written_output(file) as target:
-        target.write(content)
-
-
 @contextmanager
 def written_output(file: Path) -> Iterator[BinaryIO]:
     """A file that the user has asked for, like `written_whole`.
@@ -120,3 +110,17 @@ def file_size(path: Path, error: type[MakemoreError]) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{path}: not a file but a pipe or a device")
     return status.st_size
+
+
+@contextmanager
+def reading(path: Path, error: type[MakemoreError]) -> Iterator[int]:
+    """Read a regular file, of whose size it tells, with the system's errors as ours.
+
+    Raises:
+        MakemoreError: of the type `error`; see `file_size`, or the file cannot be read.
+    """
+    size = file_size(path, error)
+    try:
+        yield size
+    except OSError as reason:
+        raise error(f"{path}: {reason.strerror or reason}") from reason

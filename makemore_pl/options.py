@@ -26,7 +26,7 @@ READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     float: (float, "a number"),
     bool: ({"true": True, "false": False}.__getitem__, "true or false"),
 }
-"""How a text becomes a value of each type, and what the text should be; others are texts themselves."""
+"""Of each type: what makes a value of a text, and what the text should be. Other types are texts."""
 FULFILS = {"above": operator.gt, "at_least": operator.ge, "at_most": operator.le}
 
 

@@ -160,7 +160,7 @@ def trainer(device: str, folder: Path, recipe: Recipe) -> Figures:
     options += [f"--trainer.max_steps={recipe.steps}", f"--trainer.accelerator={device}"]
     options += ["--trainer.enable_progress_bar=true", "--export.enabled=false", "--overwrite=true"]
     os.chdir(folder)
-    fit = TimedFit(options)
+    fit = TimedFit("fit", options)
     assert fit.run_folder is not None
     with (fit.run_folder / METRICS_FILE).open(newline="") as file:
         logged = list(csv.DictReader(file))

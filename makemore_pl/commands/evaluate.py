@@ -17,30 +17,23 @@ from makemore_pl.vocabulary import BOUNDARY
 class EvaluateCLI(MakemoreCLI):
     """The commands `validate`, `test` and `predict`, each the Trainer's method of that name."""
 
-    def validate(self, **kwargs: Any) -> None:
+    def evaluate(self, **kwargs: Any) -> Any:
         with explained(self.name, self.started, self.source):
-            self.trainer.validate(**kwargs)
+            return getattr(self.trainer, self.name)(**kwargs)
 
-    def test(self, **kwargs: Any) -> None:
-        with explained(self.name, self.started, self.source):
-            self.trainer.test(**kwargs)
+    validate = test = evaluate
 
     def predict(self, **kwargs: Any) -> None:
         """Write every example of the test split with what the network expects, as CSV on stdout."""
         if self.trainer.world_size > 1:
             raise RequestError("predict: predictions come in order from one device; set trainer.devices to 1")
-        with explained(self.name, self.started, self.source):
-            outputs = self.trainer.predict(**kwargs)
-        write_predictions(outputs, self.datamodule, sys.stdout)  # type: ignore[arg-type]  # one loader
+        write_predictions(self.evaluate(**kwargs), self.datamodule, sys.stdout)
 
 
 def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO) -> None:
     """Write `context,next,probability,likeliest` for each example, as CSV; with labels, `label` comes first.
 
-    Args:
-        outputs: log-probabilities (B, V) of the batches of `data.predict_dataloader()`, float.
-        data: the data whose test split they belong to.
-        file: the CSV file, open for writing.
+    The outputs are log-probabilities (B, V) of the batches of `data.predict_dataloader()`.
     """
     log_probs = torch.cat(outputs).float()  # (N, V)
     contexts, targets = data.examples("test")
@@ -53,12 +46,3 @@ def write_predictions(outputs: list[Tensor], data: NamesDataModule, file: TextIO
         shown = "".join(texts[token] for token in context[n_labels:] if token != BOUNDARY)
         probability, likeliest = log_prob[target].exp().item(), int(log_prob.argmax())
         writer.writerow((*labels, shown, texts[target], f"{probability:.6f}", texts[likeliest]))
-
-
-def run(command: str, args: list[str]) -> None:
-    """Run one of the commands.
-
-    Raises:
-        MakemoreError: anything the user can fix.
-    """
-    EvaluateCLI(command, args)

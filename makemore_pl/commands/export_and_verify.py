@@ -6,13 +6,9 @@ from makemore_pl.parsing.training_parser import new_parser, parse
 VOCABULARY = "its characters, for a checkpoint that was trained on a loader of your own"
 
 
-def export(args: list[str]) -> None:
-    """Fold, prove and write the files of a checkpoint.
-
-    Raises:
-        MakemoreError: anything the user can fix, or a failed proof.
-    """
-    parser = new_parser("export", "Fold a checkpoint, prove that nothing changed, and write the ONNX files.")
+def export(command: str, args: list[str]) -> None:
+    """Fold, prove and write the files of a checkpoint."""
+    parser = new_parser(command, "Fold a checkpoint, prove that nothing changed, and write the ONNX files.")
     add = parser.add_argument
     add("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
     add("-o", "--output", type=str, metavar="DIR", help="folder of the files; the checkpoint's if left out")
@@ -24,14 +20,10 @@ def export(args: list[str]) -> None:
     print(f"{exported.folder}: {exported.report.describe()}")
 
 
-def verify(args: list[str]) -> None:
-    """Prove an existing file.
-
-    Raises:
-        MakemoreError: anything the user can fix, or a failed proof.
-    """
+def verify(command: str, args: list[str]) -> None:
+    """Prove an existing file."""
     parser = new_parser(
-        "verify", "Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not."
+        command, "Prove that an ONNX file computes what a checkpoint computes; exit code 1 if not."
     )
     add = parser.add_argument
     add("model", type=str, metavar="MODEL.onnx", help="an exported file, of either kind")

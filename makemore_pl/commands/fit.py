@@ -80,12 +80,12 @@ class FitCLI(MakemoreCLI):
 
     needs_checkpoint = False
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, name: str, args: list[str]) -> None:
         self.run_folder: Path | None = None
         self.made_folder = False  # by this process, which may remove it again
         self.signals = StopOnSignal()
         super().__init__(
-            "fit", args, save_config_callback=SaveConfig, save_config_kwargs={"save_to_log_dir": False}
+            name, args, save_config_callback=SaveConfig, save_config_kwargs={"save_to_log_dir": False}
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -269,12 +269,3 @@ class FitCLI(MakemoreCLI):
         )
         self.made_folder = True
         return folder
-
-
-def run(args: list[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MakemoreError: anything the user can fix.
-    """
-    FitCLI(args)

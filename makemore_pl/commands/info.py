@@ -8,15 +8,14 @@ from makemore_pl.errors import MakemoreError
 from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo, find_model
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 from makemore_pl.runtime.sampler import Sampler
-from makemore_pl.text import TextRules
+from makemore_pl.text import PLAIN
 
-PLAIN = TextRules("none", "keep")
 MOST_PROBABILITIES = 1 << 22
 """Of all contexts, for each pair of labels: about so many are computed in a second."""
 
 
-def run(command: str, args: list[str]) -> int:
-    """Run the command; returns the exit code."""
+def run(command: str, args: list[str]) -> None:
+    """Run the command."""
     options = RuntimeParser(command, "What an exported file holds.", ("text", "json")).parse_args(args)
     path = find_model(model_or_newest(options.model), MODEL_FILE)
     sampler = Sampler(path, prepare=False)
@@ -28,11 +27,10 @@ def run(command: str, args: list[str]) -> int:
     else:
         ids = f"two get the same name with probability {shared:.3g}" if isinstance(shared, float) else shared
         print(_describe(path, info, ids))
-    return 0
 
 
 def _collision_probability(sampler: Sampler) -> float | str:
-    """How likely two ids get the same name, or why that is not known."""
+    """The probability that two ids get the same name, or the reason why it is not known."""
     info = sampler.info
     n_labels = max(1, len(info.labels))
     n_pairs = n_labels * (n_labels + 1) // 2

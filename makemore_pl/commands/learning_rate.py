@@ -11,8 +11,6 @@ from makemore_pl.parsing.lightning_cli import MakemoreCLI
 from makemore_pl.parsing.training_errors import explained
 from makemore_pl.runs.lr_find import PEAK, SweepTrainer
 
-COMMAND = "lr_find"
-
 
 class LearningRateCLI(MakemoreCLI):
     """The command `lr-find`."""
@@ -21,7 +19,7 @@ class LearningRateCLI(MakemoreCLI):
     needs_checkpoint = False
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there a staticmethod
-        return {COMMAND: {"model", "datamodule"}}
+        return {self.command: {"model", "datamodule"}}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # As long as the sweep takes; the weights are kept meanwhile in a folder that goes with it.
@@ -60,12 +58,3 @@ def unused_name(name: str) -> str:
     path = Path(name)
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
     return str(next(file for file in chain([path], numbered) if not file.exists()))
-
-
-def run(args: list[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MakemoreError: anything the user can fix.
-    """
-    LearningRateCLI(COMMAND, args)

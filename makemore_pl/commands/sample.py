@@ -15,18 +15,19 @@ from makemore_pl.runtime.request import IdRequest, Request, Wish
 from makemore_pl.runtime.sampler import Sampler
 
 
-def run(command: str, args: list[str]) -> int:
-    """Run the command; returns the exit code."""
+def run(command: str, args: list[str]) -> None:
+    """Run the command."""
     parser = RuntimeParser(command, "Make up names with an exported model.", ("text", "json", "csv"))
     parser.add_options(Request, IdRequest)
     options = parser.parse_args(args)
     request = request_from(vars(options))
     if isinstance(request, IdRequest):
-        return _names_for_ids(request, options)
-    return _new_names(request, options)
+        _names_for_ids(request, options)
+    else:
+        _new_names(request, options)
 
 
-def _new_names(request: Request, options: Namespace) -> int:
+def _new_names(request: Request, options: Namespace) -> None:
     sampler = Sampler(model_or_newest(options.model), prepare=False)  # asked once
     with _told_of_rejections() as rejections:
         batches = sampler.stream(**vars(request))
@@ -51,10 +52,9 @@ def _new_names(request: Request, options: Namespace) -> int:
     if found < request.n:
         sys.stdout.flush()
         raise TooFewNamesError(request.n, found)
-    return 0
 
 
-def _names_for_ids(request: IdRequest, options: Namespace) -> int:
+def _names_for_ids(request: IdRequest, options: Namespace) -> None:
     sampler = Sampler(model_or_newest(options.model), prepare=False)
     with _told_of_rejections() as rejections:
         names = sampler.for_ids(**vars(request))
@@ -68,11 +68,10 @@ def _names_for_ids(request: IdRequest, options: Namespace) -> int:
         sys.stdout.writelines(f"{text}\t{name}\n" for text, name in rows)
     else:
         write_rows(options.format, ("id", "name"), rows)
-    return 0
 
 
 def _pairs(sampler: Sampler, request: IdRequest) -> str:
-    """How many ids get the same name, in words."""
+    """The number of ids that get the same name, in words."""
     try:
         same = sampler.collision_probability(**vars(request.wish()))
     except NotExactError as error:

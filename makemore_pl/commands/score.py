@@ -21,8 +21,8 @@ from makemore_pl.tables.table_output import FORMS, as_list, text_output, write_t
 from makemore_pl.tables.terminal_progress import with_progress
 
 
-def run(command: str, args: list[str]) -> int:
-    """Run the command; returns the exit code."""
+def run(command: str, args: list[str]) -> None:
+    """Run the command."""
     parser = RuntimeParser(
         command, "Log-likelihood (nats), the same per character, and perplexity of names.", FORMS
     )
@@ -62,7 +62,6 @@ def run(command: str, args: list[str]) -> int:
             target,
             table.schema,
         )
-    return 0
 
 
 def _with_scores(

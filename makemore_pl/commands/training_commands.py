@@ -7,21 +7,25 @@ from collections.abc import Callable
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from makemore_pl.commands import evaluate, export_and_verify, fit, learning_rate, write_report
+from makemore_pl.commands.evaluate import EvaluateCLI
+from makemore_pl.commands.export_and_verify import export, verify
+from makemore_pl.commands.fit import FitCLI
+from makemore_pl.commands.learning_rate import LearningRateCLI
+from makemore_pl.commands.write_report import report
 from makemore_pl.errors import RequestError
 from makemore_pl.memory import out_of_memory
 from makemore_pl.parsing.config_files import find_config
 from makemore_pl.parsing.training_errors import is_out_of_memory
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "fit": fit.run,
-    "validate": lambda args: evaluate.run("validate", args),
-    "test": lambda args: evaluate.run("test", args),
-    "predict": lambda args: evaluate.run("predict", args),
-    "lr-find": learning_rate.run,
-    "export": export_and_verify.export,
-    "verify": export_and_verify.verify,
-    "report": write_report.run,
+COMMANDS: dict[str, Callable[[str, list[str]], object]] = {
+    "fit": FitCLI,
+    "validate": EvaluateCLI,
+    "test": EvaluateCLI,
+    "predict": EvaluateCLI,
+    "lr-find": LearningRateCLI,
+    "export": export,
+    "verify": verify,
+    "report": report,
 }
 NEWS = (
     # Between Lightning and PyTorch, nothing a user could fix.
@@ -40,24 +44,13 @@ NEWS = (
 """Warnings that no user of this program needs."""
 
 
-def run(command: str, args: list[str]) -> int:
-    """Run one of the training commands.
-
-    Args:
-        command: a key of `COMMANDS`.
-        args: its options.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        MakemoreError: anything the user can fix.
-    """
+def run(command: str, args: list[str]) -> None:
+    """Run one of `COMMANDS`."""
     quieten()
     if "" not in sys.path:
         sys.path.insert(0, "")  # a callback or network in the current folder, as with `python -m`
     try:
-        COMMANDS[command](with_config_files(natural(command, args)))
+        COMMANDS[command](command, with_config_files(natural(command, args)))
     except MisconfigurationException as error:
         raise RequestError(f"{command}: {error}") from error
     except SystemExit as end:
@@ -68,7 +61,6 @@ def run(command: str, args: list[str]) -> int:
         if is_out_of_memory(error):
             raise out_of_memory() from error
         raise
-    return 0
 
 
 def natural(command: str, args: list[str]) -> list[str]:

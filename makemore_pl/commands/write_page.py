@@ -7,8 +7,8 @@ from makemore_pl.page.page_folder import write_page
 from makemore_pl.parsing.runtime_parser import RuntimeParser, model_or_newest
 
 
-def run(command: str, args: list[str]) -> int:
-    """Run the command; returns the exit code."""
+def run(command: str, args: list[str]) -> None:
+    """Run the command."""
     parser = RuntimeParser(command, "Write a web page that makes names in its visitor's browser.")
     add = parser.add_argument
     add("-o", "--output", type=Path, metavar="FOLDER", required=True, help="the page's folder")
@@ -26,4 +26,3 @@ def run(command: str, args: list[str]) -> int:
         f"makemore: see it at http://localhost:8000: python -m http.server -d {options.output}",
         file=sys.stderr,
     )
-    return 0

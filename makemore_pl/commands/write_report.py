@@ -7,13 +7,9 @@ from makemore_pl.report.page import write_report
 from makemore_pl.report.sources import Material
 
 
-def run(args: list[str]) -> None:
-    """Write the page, print where it is, and on stderr what it leaves out.
-
-    Raises:
-        MakemoreError: anything the user can fix.
-    """
-    parser = new_parser("report", "Write one HTML page that shows what a checkpoint has learned, and how.")
+def report(command: str, args: list[str]) -> None:
+    """Write the page, print where it is, and on stderr what it leaves out."""
+    parser = new_parser(command, "Write one HTML page that shows what a checkpoint has learned, and how.")
     add = parser.add_argument
     add("checkpoint", type=str, metavar="CKPT", help="a checkpoint of 'makemore fit'")
     add(

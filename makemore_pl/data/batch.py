@@ -47,11 +47,7 @@ class Batch:
         return self
 
     def nll(self, log_probs: Tensor) -> Tensor:
-        """NLL of the batch's examples, summed, in nats.
-
-        Args:
-            log_probs: (B, V), for the batch's contexts.
-        """
+        """NLL of the batch's examples, summed, in nats, by log-probabilities (B, V) for its contexts."""
         n_ids = log_probs.shape[1]
         of_pairs = log_probs.flatten().gather(0, self.rows * n_ids + self.targets)  # (B, V) -> (P,)
         return -(of_pairs * self.weights).sum()

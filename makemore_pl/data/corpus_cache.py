@@ -25,17 +25,9 @@ ARRAYS = ("streams", "label_ids", "weights")
 
 
 def open_corpus(names: NameList, *, dedupe: bool, seed: int) -> Corpus:
-    """Read the corpus of a list from the cache, or build it, and cache it if the list is large.
+    """Read the corpus of a list from the cache, or build it with `build_corpus`; cache it if it is large.
 
     One process builds it; others that want it, the ranks of one training say, wait and share its memory.
-
-    Args:
-        names: the list.
-        dedupe: as in `build_corpus`.
-        seed: as in `build_corpus`.
-
-    Raises:
-        DataError: as `build_corpus`.
     """
 
     def build() -> Corpus:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from makemore_pl.data.makemore_list import makemore_list
 from makemore_pl.errors import DataError
-from makemore_pl.files import file_size
+from makemore_pl.files import reading
 from makemore_pl.reading.lines import BLOCK_BYTES, read_names
 from makemore_pl.reading.looks import LOOKED_AT, first_looks_like_title, looks_otherwise
 from makemore_pl.reading.name_tables import TABLES, read_table
@@ -54,11 +54,7 @@ class NameList:
         return [name for rows in self.blocks() for name in rows.names]
 
     def news(self, n_respelled: int) -> Iterator[str]:
-        """Lines that the user should see: that the file looks like a table, say.
-
-        Args:
-            n_respelled: names that were normalised.
-        """
+        """Lines that the user should see: that the file looks like a table, or that names were normalised."""
         if not self.columns.have_titles and self.file.suffix.lower() != ".parquet":
             rows = next(self.blocks()).first(LOOKED_AT)
             looks = None if self.is_table else looks_otherwise(rows.names)
@@ -84,14 +80,10 @@ def find_list(path: str, columns: Columns = NO_COLUMNS, rules: TextRules = NFC) 
     """
     known = {"names": _shipped_list, "makemore": makemore_list}
     file = known[path]() if path in known else Path(path)
-    file_size(file, DataError)  # a list is read twice, which a pipe cannot be
     digest = hashlib.sha256()
-    try:
-        with file.open("rb") as content:
-            while block := content.read(BLOCK_BYTES):
-                digest.update(block)
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from error
+    with reading(file, DataError), file.open("rb") as content:  # no pipe: a list is read twice
+        while block := content.read(BLOCK_BYTES):
+            digest.update(block)
     # On POSIX a file's name may hold bytes that are not text.
     name = path if path in known else file.stem.encode("utf-8", "replace").decode()
     return NameList(name, file, digest.hexdigest(), columns, rules)

@@ -60,23 +60,24 @@ def merge(
         weights: float (n,), for how many examples each one stands, on average 1; None: for one.
     """
     vocab_size = int(max(contexts.max(), targets.max())) + 1
-    pairs, order = _numbered(contexts, vocab_size).mul(vocab_size).add(targets).sort()  # (n,), by context
-    first = _first_of_equals(pairs)  # (P,)
-    counts = first.diff(append=first.new_tensor([len(pairs)]))  # (P,) examples
+    numbers, order = _numbered(contexts, vocab_size).mul(vocab_size).add(targets).sort()  # (n,), by context
+    # (P,) pairs, (n,) the place of each example's among them, (P,) examples of each
+    pairs, pair_of, counts = torch.unique_consecutive(numbers, return_inverse=True, return_counts=True)
+    examples = order[counts.cumsum(0) - counts]  # (P,) the first of each pair
     unit = 1
     if weights is not None:
-        pair_of = torch.arange(len(first), device=first.device).repeat_interleave(counts)  # (n,)
         units = (weights[order].double() * UNIT).round().long().clamp(min=1)
         counts, unit = torch.zeros_like(counts).index_add_(0, pair_of, units), UNIT
-    first_of_context = _first_of_equals(pairs[first] // vocab_size)  # (U,)
-    sizes = first_of_context.diff(append=first.new_tensor([len(first)]))  # (U,) pairs
-    context_of = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)  # (P,) 0 … U-1
+    # (P,) the place of each pair's context, 0 … U-1, and (U,) pairs of each
+    _, context_of, sizes = torch.unique_consecutive(
+        pairs // vocab_size, return_inverse=True, return_counts=True
+    )
+    ends = sizes.cumsum(0)
     totals = torch.zeros_like(sizes).index_add_(0, context_of, counts)  # (U,) examples
     parts = -(-totals // (most * unit))  # (U,) rows among which a context is divided
-    examples = order[first]  # (P,) one of each pair
     merged = Merged(
-        contexts[examples[first_of_context]],
-        sizes.cumsum(0),
+        contexts[examples[ends - sizes]],
+        ends,
         targets[examples].long(),
         (counts / (parts[context_of] * unit)).float(),
     )
@@ -94,13 +95,6 @@ def _numbered(contexts: Tensor, vocab_size: int) -> Tensor:
         number.mul_(vocab_size).add_(column)
         most *= vocab_size
     return number
-
-
-def _first_of_equals(values: Tensor) -> Tensor:
-    """Where, in sorted values, a new one begins: int64 (different,)."""
-    is_first = torch.ones_like(values, dtype=torch.bool)
-    is_first[1:] = values[1:] != values[:-1]
-    return is_first.nonzero().squeeze(1)
 
 
 def unmerged(contexts: Tensor, targets: Tensor, weights: Tensor | None = None) -> Merged:

@@ -15,17 +15,10 @@ def label_ids(corpus: Corpus, split: str) -> Tensor | None:
 
 
 def example_weights(corpus: Corpus, split: str, power: float) -> Tensor | None:
-    """Weights of a split's names, float64 (names,), such that their examples have 1 on average.
+    """Weights of a split's names, float64 (names,): raised to a power, and 1 on average over the examples.
 
-    So a loss keeps its size, and with it what learning rate and weight decay mean.
-
-    Args:
-        corpus: the list.
-        split: one of SPLITS.
-        power: that the weights are raised to.
-
-    Returns:
-        None where all names count alike: the list has no weights, or the power is 0.
+    So a loss keeps its size, and with it what learning rate and weight decay mean. None where all names count
+    alike: the list has no weights, or the power is 0.
     """
     if split not in corpus.weights or power == 0:
         return None
@@ -46,7 +39,7 @@ def label_shares(corpus: Corpus, power: float) -> list[float]:
 
 
 def unit_of_figures(corpus: Corpus, weighted: bool) -> str:
-    """What an NLL is measured in, with what counts once in it where names have weights."""
+    """The unit of an NLL; where names have weights, also what counts once in it."""
     if not corpus.weights:
         return "nats per character"
     return f"nats per character, {'names counted by weight' if weighted else 'each name counted once'}"

@@ -153,8 +153,8 @@ def _require_proof_memory(model: BatchNormMLP) -> None:
     )
 
 
-def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form = "mlp") -> ModelInfo:
-    """Metadata of the files of a model, without their proof."""
+def model_info(checkpoint: Checkpoint, model: BatchNormMLP) -> ModelInfo:
+    """Metadata of the files of a model, without their proof, as if of form `mlp`."""
     libraries = ("torch", "onnx", "onnxruntime")
     data = checkpoint.data
     return ModelInfo(
@@ -164,15 +164,15 @@ def model_info(checkpoint: Checkpoint, model: BatchNormMLP, form: Form = "mlp") 
         n_hidden=model.width,
         n_layers=model.n_layers,
         n_parameters=model.n_parameters,
-        form=form,
+        form="mlp",
         longest_name=data["longest_name"],
         list_name=data["list_name"],
         list_sha256=data["list_sha256"],
         export_id=weights_id(model),
         labels=checkpoint.labels,
-        label_shares=data.get("label_shares", []),
-        normalize=data.get("normalize", "none"),
-        case=data.get("case", "keep"),
+        label_shares=data["label_shares"],
+        normalize=data["normalize"],
+        case=data["case"],
         versions={"makemore_pl": __version__, **{name: version(name) for name in libraries}},
     )
 

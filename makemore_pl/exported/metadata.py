@@ -55,9 +55,7 @@ class ModelInfo:
     list_sha256: str  # of the training list's bytes, hexadecimal
     export_id: str  # the same in all files of one export, another for other weights
     versions: dict[str, str] = field(default_factory=dict)  # of the libraries that wrote the file
-    verification: dict[str, Any] = field(
-        default_factory=dict
-    )  # summary of the proof that it is the trained model
+    verification: dict[str, Any] = field(default_factory=dict)  # summary of the proof
     format_version: int = FORMAT_VERSION  # of this layout
     labels: list[str] = field(default_factory=list)  # by number; none where names have no labels
     label_shares: list[float] = field(default_factory=list)  # of each label among the training names
@@ -76,7 +74,7 @@ class ModelInfo:
 
     @property
     def text_rules(self) -> TextRules:
-        """How a text is brought into the spelling of the training names."""
+        """The rules that bring a text into the spelling of the training names."""
         return TextRules(self.normalize, self.case)
 
     def label_id(self, label: str) -> int:
@@ -99,7 +97,7 @@ class ModelInfo:
         raise RequestError(f"label: {label!r:.60} is none of {shown}{more}{''.join(meant)}")
 
     def to_metadata(self) -> dict[str, str]:
-        """What to store in a file's `metadata_props`: what is optional, where it is not as if left out."""
+        """The entries of a file's `metadata_props`; optional ones only if not as by default."""
         return {
             PREFIX + key: json.dumps(value)
             for key, value in asdict(self).items()
@@ -107,17 +105,13 @@ class ModelInfo:
         }
 
     def to_json(self) -> str:
-        """What `model.json` holds; null for NaN and infinite, which other languages do not read."""
+        """The content of `model.json`; null for NaN and infinite, which other languages do not read."""
         values = json.loads(json.dumps(asdict(self)), parse_constant=lambda name: None)
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], source: Path) -> "ModelInfo":
-        """Read the metadata back.
-
-        Args:
-            metadata: the file's metadata_props.
-            source: the file, for messages.
+        """Read a file's metadata_props back.
 
         Raises:
             ModelFileError: keys are missing, malformed, or of a newer format.
@@ -145,10 +139,8 @@ class ModelInfo:
             raise ModelFileError(
                 f"{source}: damaged metadata ({type(error).__name__}: {str(error)[:80]})"
             ) from error
-        types = {f.name: f.type for f in fields(cls)}
         for name, value in values.items():
-            is_sound = _BY_NAME.get(name) or _BY_TYPE[types[name]]
-            if not is_sound(value):
+            if not is_sound(name, value):
                 raise ModelFileError(f"{source}: damaged metadata ({name}: {value!r:.80})")
         info = cls(**values)
         if len(info.labels) != len(info.label_shares):
@@ -156,7 +148,12 @@ class ModelInfo:
         return info
 
 
-def is_count(value: object) -> TypeGuard[int]:
+def is_sound(name: str, value: object) -> bool:
+    """Tell whether a model's metadata of this name can have this value."""
+    return (_BY_NAME.get(name) or _BY_TYPE[_TYPES[name]])(value)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
     """Tell whether a value is a size, a length or a number of things: at least 1."""
     # In Python True is an int; JSON has it apart from numbers.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -166,14 +163,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def is_vocabulary(value: object) -> TypeGuard[str]:
+def _is_vocabulary(value: object) -> bool:
     """Tell whether a value is a vocabulary's characters in their order, without NUL and line ends."""
     if not isinstance(value, str) or not _is_text(value):
         return False
     return bool(value) and list(value) == sorted(set(value)) and not {"\0", "\n", "\r"} & set(value)
 
 
-def is_labels(value: object) -> TypeGuard[list[str]]:
+def _is_labels(value: object) -> bool:
     """Tell whether a value is a list of different labels, perhaps none."""
     return (
         isinstance(value, list)
@@ -182,7 +179,7 @@ def is_labels(value: object) -> TypeGuard[list[str]]:
     )
 
 
-def is_shares(value: object) -> TypeGuard[list[float]]:
+def _is_shares(value: object) -> bool:
     """Tell whether a value is a list of shares that make up a whole; or none."""
     if not isinstance(value, list) or not all(isinstance(x, float) and x >= 0 for x in value):
         return False
@@ -194,18 +191,19 @@ def _is_proof(value: object) -> bool:
     if not isinstance(value, dict) or not value:
         return isinstance(value, dict)
     counts = [value.get(key) for key in ("contexts", "contexts_total")]
-    return all(map(is_count, counts)) and isinstance(value.get("largest_deviation"), float | int)
+    return all(map(_is_count, counts)) and isinstance(value.get("largest_deviation"), float | int)
 
 
-_BY_TYPE: dict[Any, Callable[[object], bool]] = {int: is_count, str: _is_text}
+_TYPES = {f.name: f.type for f in fields(ModelInfo)}
+_BY_TYPE: dict[Any, Callable[[object], bool]] = {int: _is_count, str: _is_text}
 _BY_NAME: dict[str, Callable[[object], bool]] = {
-    "characters": is_vocabulary,
+    "characters": _is_vocabulary,
     "form": lambda value: value in FORMS,
-    "labels": is_labels,
-    "label_shares": is_shares,
+    "labels": _is_labels,
+    "label_shares": _is_shares,
     "normalize": lambda value: value in NORMALIZE,
     "case": lambda value: value in CASE,
-    "longest_name": lambda value: is_count(value) and value <= MAX_LENGTH,
+    "longest_name": lambda value: _is_count(value) and value <= MAX_LENGTH,
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
     "verification": _is_proof,
 }

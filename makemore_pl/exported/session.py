@@ -15,7 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from makemore_pl.errors import MakemoreError, MemoryLimitError, ModelFileError
-from makemore_pl.files import file_size
+from makemore_pl.files import reading
 from makemore_pl.memory import out_of_memory
 
 MAX_FILE_BYTES = 1 << 30
@@ -113,13 +113,10 @@ def read_onnx(path: Path) -> bytes:
     Raises:
         ModelFileError: the file is missing, too large, or has data in another file.
     """
-    size = file_size(path, ModelFileError)
-    if size > MAX_FILE_BYTES:
-        raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
-    try:
+    with reading(path, ModelFileError) as size:
+        if size > MAX_FILE_BYTES:
+            raise ModelFileError(f"{path}: {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
         content = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}") from error
     expect_data_inside(content, path)
     return content
 

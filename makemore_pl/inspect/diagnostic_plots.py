@@ -33,9 +33,7 @@ def diagnostic_plots(
 ) -> dict[str, Callable[[], "Figure"]]:
     """All plots that there is something to draw for, by name; a call draws one in the style in force.
 
-    Args:
-        snapshots: of one network, side by side where a plot is of one step.
-        rows: of a run's `diagnostics.csv`.
+    Snapshots, of one network, stand side by side where a plot is of one step.
     """
     plots: dict[str, Callable[[], Figure]] = {}
     if snapshots:
@@ -199,10 +197,10 @@ def _density(axes: "Axes", histogram: Histogram, colour: str, label: str, unit: 
 def _over_steps(rows: Sequence[StepRow], figure_name: str, title: str, height: float) -> "Figure":
     """A line for each layer or matrix that has this figure."""
     figure, [axes] = panels_of(1, height)
-    ending = f"/{figure_name}"
-    for name, colour in _coloured([name for name in rows[-1].figures if name.endswith(ending)]):
+    for part, colour in _coloured(rows[-1].by_part(figure_name)):
+        name = f"{part}/{figure_name}"
         points = [(row.step, row.figures[name]) for row in rows if name in row.figures]
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name.removesuffix(ending))
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=part)
     step_axis(axes)
     axes.set_title(title)
     legend_below(axes, columns=4)

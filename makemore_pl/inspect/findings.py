@@ -40,7 +40,7 @@ SETTLING_STEPS = 100
 
 def findings_at_start(row: StepRow) -> list[str]:
     """List what is wrong with the initialisation: units that start saturated, activations that fade."""
-    saturated = _by_part(row, "saturated")
+    saturated = row.by_part("saturated")
     found = [
         f"{layer}: {share:.0%} of its outputs start saturated (|t| > {SATURATED}), where next to no gradient "
         "passes: start with smaller weights (model.init kaiming), or use BatchNorm"
@@ -93,7 +93,7 @@ def _findings_over_run(rows: Sequence[StepRow]) -> Iterator[str]:
                 "that nothing can move them: a lower learning rate or smaller first weights keep units alive"
             )
     ratios = _settled_updates(rows)
-    for weight in _by_part(rows[-1], "gradient_to_data"):
+    for weight in rows[-1].by_part("gradient_to_data"):
         gradients = (f"{weight}/gradient_mean", f"{weight}/gradient_std")
         if not any(row.figures.get(name) for row in rows for name in gradients):
             yield f"{weight}: gets no gradient, so that it stays what it is: start from another init"
@@ -125,12 +125,6 @@ def _medians(rows: Sequence[StepRow], figure: str) -> dict[str, float]:
     """Median of a figure where it was measured, by part."""
     values = defaultdict[str, list[float]](list)
     for row in rows:
-        for part, value in _by_part(row, figure).items():
+        for part, value in row.by_part(figure).items():
             values[part].append(value)
     return {part: float(np.median(some)) for part, some in values.items()}
-
-
-def _by_part(row: StepRow, figure: str) -> dict[str, float]:
-    """One figure of all the layers or weights that have it."""
-    ending = f"/{figure}"
-    return {name.removesuffix(ending): value for name, value in row.figures.items() if name.endswith(ending)}

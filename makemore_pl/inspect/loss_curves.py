@@ -67,11 +67,7 @@ def loss_curves(rows: Sequence[StepRow]) -> "Figure":
 
 
 def plot_losses(metrics: Path, picture: Path) -> None:
-    """Draw the loss curves of a run as PNG, if it logged any.
-
-    Args:
-        metrics: a run's `metrics.csv`.
-        picture: the file to write; its folder is made.
+    """Draw the loss curves of a run's `metrics.csv` as PNG, if it logged any.
 
     Raises:
         RequestError: `metrics` is damaged, or the picture cannot be written.

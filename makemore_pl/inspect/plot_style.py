@@ -1,6 +1,5 @@
 """The style of this project's plots: one palette, panels, axes, numbers and legends."""
 
-import io
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from makemore_pl.files import write_output
+from makemore_pl.files import written_output
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to load, and most runs draw little
     from matplotlib.axes import Axes
@@ -92,9 +91,8 @@ def save_png(figure: "Figure", file: Path) -> None:
     Raises:
         RequestError: it cannot be written.
     """
-    content = io.BytesIO()
-    figure.savefig(content, dpi=150, facecolor="white", format="png")
-    write_output(file, content.getvalue())
+    with written_output(file) as target:
+        figure.savefig(target, dpi=150, facecolor="white", format="png")
 
 
 def _is_narrow() -> bool:

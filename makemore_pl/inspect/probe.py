@@ -13,13 +13,10 @@ from makemore_pl.model.network import BatchNormMLP, is_batch_norm
 
 
 class Probe:
-    """Sees the outputs of a network's layers, their gradients, and what a step does to its weights.
+    """Sees the outputs of a `BatchNormMLP`'s layers, their gradients, and what a step does to its weights.
 
     `attach`, forward and backward pass, `read_gradients`, optimiser step, `detach`. While detached it costs
     nothing: no hook stays on the network.
-
-    Args:
-        layers: of a `BatchNormMLP`.
     """
 
     def __init__(self, layers: nn.Sequential) -> None:

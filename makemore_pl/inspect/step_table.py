@@ -19,6 +19,11 @@ class StepRow(NamedTuple):
     step: int
     figures: dict[str, float]
 
+    def by_part(self, figure: str) -> dict[str, float]:
+        """One figure of all the layers or weights that have it."""
+        ending = f"/{figure}"
+        return {name.removesuffix(ending): x for name, x in self.figures.items() if name.endswith(ending)}
+
 
 class StepTable:
     """Writes rows as they come. A kill at any instant leaves every row that had been written before.
@@ -42,9 +47,7 @@ class StepTable:
     def write(self, step: int, figures: Mapping[str, object]) -> None:
         """Add a row, which is in the file when this returns. Several rows may have the same step.
 
-        Args:
-            step: optimiser steps before this row.
-            figures: numbers, or text that reads as a number, written as `str` gives them.
+        Figures are numbers, or texts that read as numbers; they are written as `str` gives them.
         """
         row = {STEP: step, **figures}
         new = [name for name in row if name not in self._columns]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from makemore_pl.errors import RequestError
-from makemore_pl.files import file_size
+from makemore_pl.files import reading
 
 WEB_VERSION = "1.30.0"
 """The newest within pyproject.toml's bounds for onnxruntime; scripts/web_runtime.sh gets it."""
@@ -23,7 +23,7 @@ INTEGRITY = {
 
 @dataclass(frozen=True)
 class WebRuntime:
-    """Where a page loads the runtime from."""
+    """The place that a page loads the runtime from."""
 
     base: str  # what stands before the files' names in an address
     files: dict[str, bytes]  # those that belong into the page's folder
@@ -55,11 +55,8 @@ def _read(file: Path) -> bytes:
     needed = f"runtime: {SCRIPT} and {WASM} of the npm package onnxruntime-web@{WEB_VERSION} are needed"
     if not file.is_file():
         raise RequestError(f"{needed}; there is no {file}")
-    file_size(file, RequestError)
-    try:
+    with reading(file, RequestError):
         content = file.read_bytes()
-    except OSError as error:
-        raise RequestError(f"{file}: {error.strerror}") from error
     if integrity(content) != INTEGRITY[file.name]:
         raise RequestError(f"{needed}; {file} is another version's, or has been changed")
     return content

@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import Namespace
 
 from makemore_pl.errors import RequestError
-from makemore_pl.files import file_size
+from makemore_pl.files import reading
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 MAX_BYTES = 1 << 20
@@ -27,13 +27,12 @@ def find_config(name: str) -> str:
     if not path.exists():
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise RequestError(f"{path}: no such file here, and no shipped configuration; there are {shipped}")
-    size = file_size(path, RequestError)
-    if size > MAX_BYTES:
-        raise RequestError(f"{path}: {size:,} bytes; a configuration has at most {MAX_BYTES:,}")
+    with reading(path, RequestError) as size:
+        if size > MAX_BYTES:
+            raise RequestError(f"{path}: {size:,} bytes; a configuration has at most {MAX_BYTES:,}")
+        text = path.read_bytes()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}") from error
+        content = yaml.safe_load(text.decode())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: not YAML in UTF-8 ({error})") from error
     if not isinstance(content, dict):

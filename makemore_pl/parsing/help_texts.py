@@ -58,18 +58,13 @@ EXAMPLES = {
     "test": ("makemore test checkpoints/towns", "makemore test checkpoints/towns --data.path others.txt"),
 }
 INDENT = " " * 29
-"""What stands below an option's name in a text of several lines."""
+"""Stands below an option's name in a text of several lines."""
 LEAST_WIDTH = 72
 """Of the help, in columns, however narrow the terminal."""
 
 
 def short_help(command: str, full: str) -> str:
-    """The first screen of a command's help.
-
-    Args:
-        command: its name.
-        full: the whole help, as argparse formats it.
-    """
+    """The first screen of a command's help, from the whole one as argparse formats it."""
     width = max(LEAST_WIDTH, get_terminal_size().columns - 2)  # as argparse has it
     lines = [f"usage: makemore {command} [options]", ""]
     if command in EXAMPLES:

@@ -20,7 +20,7 @@ from makemore_pl.parsing.option_checks import (
     expect_all_processes,
     expect_one_optimizer,
 )
-from makemore_pl.parsing.resuming import LINKED, defaults_from, find_checkpoint, named_checkpoint
+from makemore_pl.parsing.resuming import LINKED, NAMING, defaults_from, find_checkpoint, named_checkpoint
 from makemore_pl.parsing.training_errors import Started, refusal
 from makemore_pl.parsing.training_parser import parse
 
@@ -32,8 +32,8 @@ class MakemoreCLI(LightningCLI):
     """Parses one command's options, builds data, model and Trainer, and runs it.
 
     Args:
-        command: the Trainer's method: fit, validate, test, predict or lr_find.
-        args: the command's options.
+        name: of the command, as the user calls it: fit, validate, test, predict or lr-find.
+        args: its options.
     """
 
     datamodule: NamesDataModule
@@ -41,10 +41,10 @@ class MakemoreCLI(LightningCLI):
     trainer_type: type[Trainer] = Trainer
     needs_checkpoint = True
 
-    def __init__(self, command: str, args: list[str], **options: Any) -> None:
-        self.command = command
-        self.name = command.replace("_", "-")  # as the user calls it
-        self.source = named_checkpoint(args, for_fit=command == "fit")
+    def __init__(self, name: str, args: list[str], **options: Any) -> None:
+        self.name = name
+        self.command = name.replace("-", "_")  # the Trainer's method
+        self.source = named_checkpoint(args, for_fit=name == "fit")
         """The checkpoint that the command works with or is resumed from, if any."""
         if self.source is None and self.needs_checkpoint and not ASKING & set(args):
             raise RequestError(
@@ -60,9 +60,9 @@ class MakemoreCLI(LightningCLI):
                 trainer_class=self.trainer_type,
                 trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
                 seed_everything_default=42,
-                parser_kwargs={"prog": "makemore", **strict, command: strict},
+                parser_kwargs={"prog": "makemore", **strict, self.command: strict},
                 load_from_checkpoint_support=False,
-                args=[command, *args],
+                args=[self.command, *args],
                 **{"save_config_callback": None, **options},
             )
 
@@ -91,8 +91,7 @@ class MakemoreCLI(LightningCLI):
         check_options(self.options)
         expect_one_optimizer(self.options, self.parsers[-1].get_defaults())
         if self.source is None:  # named by a configuration file
-            named = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
-            given = {name: self.options.get(name) for name in named}
+            given = {name: self.options.get(name) for name in NAMING}
             self.source = find_checkpoint(given, for_fit=self.command == "fit")
         # A checkpoint's arguments are defaults here, which the command line may change; LightningCLI would
         # have them the other way round, and reads them from this option.

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from makemore_pl.errors import DataError
 from makemore_pl.exported.metadata import MAX_LENGTH
-from makemore_pl.files import file_size
+from makemore_pl.files import reading
 
 
 def read_names(path: Path | str) -> list[str]:
@@ -18,12 +18,9 @@ def read_names(path: Path | str) -> list[str]:
     Raises:
         DataError: no such file, not UTF-8, or a line that is too long.
     """
-    file_size(Path(path), DataError)
-    try:
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
-            return list(read_lines(file, str(path)))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+    path = Path(path)
+    with reading(path, DataError), path.open(encoding="utf-8-sig") as file:
+        return list(read_lines(file, str(path)))
 
 
 def read_stdin() -> Iterator[str]:
@@ -35,12 +32,7 @@ def read_stdin() -> Iterator[str]:
 
 
 def read_lines(file: TextIO, source: str) -> Iterator[str]:
-    """Names of an open file.
-
-    Args:
-        file: the lines.
-        source: the file's name, for messages.
-    """
+    """Names of an open file; `source` is what messages call it."""
     number = 0
     try:
         # Not line by line: without line ends, one line would be all of the file.
@@ -57,13 +49,13 @@ def read_lines(file: TextIO, source: str) -> Iterator[str]:
 def write_rows(
     form: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], file: TextIO | None = None
 ) -> None:
-    """Print rows as they come: an array of JSON objects, one a line; the objects alone; or CSV with a header.
+    """Print rows as they come, by default on standard output.
 
     Args:
-        form: json, jsonl or csv.
+        form: json, an array of objects, one a line; jsonl, the objects alone; or csv, with a header.
         columns: names of the values in a row.
         rows: the values. What JSON does not know, as dates, is written as text.
-        file: by default standard output.
+        file: where else to print.
     """
     file = file or sys.stdout
     if form == "csv":

@@ -1,4 +1,4 @@
-"""Values of Lightning's options that would end in a traceback, refused before anything is trained."""
+"""Values of Lightning's options that would end in a traceback: a RequestError before training."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ from makemore_pl.errors import RequestError
 from makemore_pl.memory import in_words, require_memory
 
 PROCESS_BYTES = 300 << 20
-"""What a process with PyTorch and Lightning takes before it has any data."""
+"""Memory of a process with PyTorch and Lightning before it has any data."""
 LEAST = {
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
@@ -23,14 +23,7 @@ LEAST = {
 
 
 def check_options(options: Any) -> None:
-    """Refuse values that Lightning does not check itself.
-
-    Args:
-        options: of a command.
-
-    Raises:
-        RequestError, MemoryLimitError: for such a value.
-    """
+    """Refuse values of a command's options that Lightning does not check itself."""
     seed, trainer = options.seed_everything, options.trainer
     if seed is not None and not 0 <= seed < 1 << 32:
         raise RequestError(f"seed_everything must be from 0 to {(1 << 32) - 1:,}, not {seed}")
@@ -49,15 +42,7 @@ def check_options(options: Any) -> None:
 
 
 def expect_one_optimizer(options: Any, defaults: Any) -> None:
-    """Refuse options of an optimiser that is not used.
-
-    Args:
-        options: of a command.
-        defaults: the same where the user has given none.
-
-    Raises:
-        RequestError: for such an option.
-    """
+    """Refuse options of an optimiser that is not used: those that are not as by default."""
     if not options.get("optimizer"):
         if options.get("lr_scheduler"):
             raise RequestError("lr_scheduler goes with an optimizer of your own: give --optimizer, too")
@@ -70,15 +55,7 @@ def expect_one_optimizer(options: Any, defaults: Any) -> None:
 
 
 def expect_run_options(trainer: Any, dirpath: str | None) -> None:
-    """Refuse options under which `makemore fit` would leave no run.
-
-    Args:
-        trainer: the Trainer's options.
-        dirpath: the folder of the checkpoints.
-
-    Raises:
-        RequestError: for such an option.
-    """
+    """Refuse options of the Trainer, or a folder of checkpoints, with which `makemore fit` leaves no run."""
     for folder in (trainer.default_root_dir, dirpath):
         if "://" in str(folder):
             raise RequestError(f"{folder}: runs are written to local folders, and moved elsewhere afterwards")
@@ -105,9 +82,6 @@ def expect_all_processes(trainer: Trainer) -> None:
     """Refuse a Trainer that leaves out processes that a launcher has started, or would wait for others.
 
     Without this, each process of a launcher would train on its own and write the same files.
-
-    Raises:
-        RequestError: for such a Trainer.
     """
     launcher, variable = "torchrun", "WORLD_SIZE"
     if SLURMEnvironment.detect():

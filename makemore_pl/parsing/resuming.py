@@ -13,6 +13,8 @@ from makemore_pl.runs.checkpoint import Checkpoint, read_checkpoint
 from makemore_pl.runs.metrics import is_rank_zero
 from makemore_pl.runs.run_folder import BEST, LAST, last_checkpoint, resolve_checkpoint
 
+NAMING = ("ckpt_path", "run", "resume", "trainer.default_root_dir")
+"""Options that together name a checkpoint."""
 LINKED = ("vocab_size", "block_size", "n_examples", "n_labels")
 """Arguments of the model that come from the data."""
 CHANGEABLE = ("path", "characters", "labels", "eval_batch_size", "weighted_figures")
@@ -22,8 +24,8 @@ CHANGEABLE = ("path", "characters", "labels", "eval_batch_size", "weighted_figur
 def named_checkpoint(args: list[str], *, for_fit: bool) -> Checkpoint | None:
     """The checkpoint that a command line names, read before its other options are parsed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for option in ("--ckpt_path", "--run", "--resume", "--trainer.default_root_dir"):
-        parser.add_argument(option)
+    for option in NAMING:
+        parser.add_argument(f"--{option}")
     try:
         options, _ = parser.parse_known_args(args)
     except argparse.ArgumentError as error:
@@ -36,7 +38,7 @@ def find_checkpoint(options: dict[str, Any], *, for_fit: bool) -> Checkpoint | N
     """The checkpoint that these options name, if they name one. If it is the newest run's, stderr says so.
 
     Args:
-        options: ckpt_path, run, resume and trainer.default_root_dir.
+        options: those of NAMING.
         for_fit: it is resumed: of a folder, the last checkpoint; else the best.
 
     Raises:
@@ -63,20 +65,12 @@ def defaults_from(checkpoint: Checkpoint) -> dict[str, Any]:
     defaults = {f"model.{k}": v for k, v in checkpoint.model_arguments.items() if k not in LINKED}
     defaults |= {f"data.{k}": v for k, v in checkpoint.data_arguments.items()}
     defaults["data.characters"] = checkpoint.data["characters"]
-    defaults["data.labels"] = checkpoint.data.get("labels", [])
+    defaults["data.labels"] = checkpoint.labels
     return defaults
 
 
 def expect_same_run(source: Checkpoint, options: dict[str, Any]) -> None:
-    """Refuse options that a resumed run cannot take up: they would be noted down and ignored.
-
-    Args:
-        source: the checkpoint that the run is resumed from.
-        options: of the command, as plain values.
-
-    Raises:
-        RequestError: naming the option.
-    """
+    """Refuse options, as plain values, that a run resumed from `source` would write down and ignore."""
     for section, trained, free in (
         ("model", source.model_arguments, LINKED),
         ("data", source.data_arguments, CHANGEABLE),
@@ -100,11 +94,7 @@ def expect_same_run(source: Checkpoint, options: dict[str, Any]) -> None:
 
 
 def expect_same_list(source: Checkpoint, list_name: str, sha256: str) -> None:
-    """Refuse to resume on another list: names that were trained on could stand in its dev split.
-
-    Raises:
-        RequestError: it is another.
-    """
+    """Refuse to resume on another list: names that were trained on could stand in its dev split."""
     if sha256 != source.data["list_sha256"]:
         raise RequestError(
             f"data.path: {list_name} is not the list that the run was begun with, "

@@ -18,13 +18,7 @@ QUIET = "print results and errors alone"
 
 
 class RuntimeParser(argparse.ArgumentParser):
-    """A parser with the argument MODEL and, for a command that prints, the option --format.
-
-    Args:
-        command: the command's name.
-        description: one sentence for its help.
-        formats: forms of the output, the default first; none for a command that prints nothing.
-    """
+    """A parser with the argument MODEL; for a command that prints, also --format, by default the first."""
 
     def __init__(self, command: str, description: str, formats: Sequence[str] = ()) -> None:
         super().__init__(prog=f"makemore {command}", description=description, allow_abbrev=False)
@@ -63,7 +57,7 @@ def model_or_newest(model: Path | None) -> Path:
 
 
 def _value(f: Field[Any]) -> dict[str, Any]:
-    """How argparse reads and explains the value of one option."""
+    """The arguments of `add_argument` for one option."""
     help = f.metadata["help"]
     default = None if f.default is REQUIRED else f.default
     kind = value_type(f)

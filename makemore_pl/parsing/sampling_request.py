@@ -1,4 +1,4 @@
-"""What is asked of a sampler, from the options of a command line or of a URL."""
+"""A request to a sampler, from the options of a command line or of a URL."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,10 +9,7 @@ from makemore_pl.runtime.request import IdRequest, Request
 
 
 def request_from(given: Mapping[str, Any]) -> Request | IdRequest:
-    """What is asked for, on a command line or in a URL, by options of either kind.
-
-    Args:
-        given: values by name; others than those of the two kinds are left out.
+    """The request that options of either kind make; others than theirs may be among those given.
 
     Raises:
         RequestError: options of the two kinds are mixed, or as the kinds themselves.

@@ -49,13 +49,9 @@ class Started(Callback):
 def explained(command: str, started: Started, source: Checkpoint | None) -> Iterator[None]:
     """Turn errors before the first batch into the user's.
 
-    Args:
-        command: the program's.
-        started: among the Trainer's callbacks.
-        source: the checkpoint that the command works with.
-
     Raises:
-        CheckpointError, RequestError: instead of what Lightning and PyTorch raise.
+        CheckpointError: the checkpoint that the command works with cannot be used.
+        RequestError: an option cannot.
         LostProcessError: ranks can no longer reach each other.
     """
     try:
@@ -88,7 +84,7 @@ def explained(command: str, started: Started, source: Checkpoint | None) -> Iter
 
 
 def is_raised_by_a_callback(error: Exception) -> bool:
-    """Whether one of Lightning's callbacks raised it, and not a function of this program that it called."""
+    """Tell whether one of Lightning's callbacks raised it, not a function of this program that it called."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [name for name in modules if name.startswith(("makemore_pl.", "lightning.pytorch.callbacks."))]
     return bool(ours) and ours[-1].startswith("lightning.")
@@ -105,10 +101,10 @@ def refusal(command: str, error: Exception) -> MakemoreError:
 
 
 def is_lost_process(error: Exception) -> bool:
-    """Whether ranks could not reach each other; Gloo, which talks between CPUs, has no type for it."""
+    """Tell whether ranks could not reach each other; Gloo, which talks between CPUs, has no type for it."""
     return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether PyTorch was refused memory, on the GPU or on the CPU."""
+    """Tell whether PyTorch was refused memory, on the GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -10,12 +10,7 @@ from makemore_pl.parsing.runtime_parser import QUIET
 
 
 def new_parser(command: str, description: str) -> ArgumentParser:
-    """A parser for one command's options, to be used with `parse`.
-
-    Args:
-        command: its name.
-        description: one sentence for its help.
-    """
+    """A parser for one command's options, to be used with `parse`."""
     parser = ArgumentParser(prog=f"makemore {command}", description=description, exit_on_error=False)
     parser.add_argument("--quiet", action="store_true", help=QUIET)
     return parser

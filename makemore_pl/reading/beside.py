@@ -1,4 +1,4 @@
-"""What stands beside the names of a list: weights and labels, gathered while the names are encoded."""
+"""The weights and labels of a list's names, gathered while the names are encoded."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from makemore_pl.reading.rows import Rows
 
 Block = Rows | list[str]
-"""Some names of a list, with or without what stands beside them."""
+"""Some names of a list, with or without weights and labels."""
 
 
 class Gatherer:

@@ -42,9 +42,6 @@ def read_names(file: BinaryIO, source: str, rules: TextRules = NFC) -> Iterator[
 def read_text(file: BinaryIO, source: str) -> Iterator[tuple[int, str]]:
     """Blocks of whole lines, each with the number of its first line and without its last line end.
 
-    Args:
-        file, source: as in `read_names`.
-
     Raises:
         DataError: with file and line number, where it is no text.
     """

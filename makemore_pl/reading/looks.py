@@ -23,11 +23,7 @@ _NUMBER = re.compile(r"[+-]?\d[\d.,]*")
 
 
 def looks_otherwise(names: Sequence[str]) -> str | None:
-    """What a plain list looks like, if not like a list of names, and what to do if it is so.
-
-    Args:
-        names: the first ones, as they are read from lines.
-    """
+    """A sentence about a list whose first lines look like something else, and what to do then."""
     if re.match(r'[\[{]\s*(["{\[]|$)', "".join(names[:1])):
         return "it looks like JSON, each line of which is taken for a name; write one name per line"
     comments = sum(name.startswith(("#", "//")) for name in names)
@@ -40,11 +36,7 @@ def looks_otherwise(names: Sequence[str]) -> str | None:
 
 
 def first_looks_like_title(rows: Rows) -> str | None:
-    """What tells that the first name of a list is the title of a column, and what to do if it is so.
-
-    Args:
-        rows: the first ones of a list or table, none of which is taken for a header.
-    """
+    """A sentence about a list or table whose first name looks like a column's title, and what to do then."""
     name, labels = rows.names[0], rows.labels
     has_title = name.casefold() in TITLES
     if labels and len(labels) >= FEWEST:

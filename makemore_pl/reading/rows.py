@@ -49,7 +49,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table holds names, weights and labels.
+    """The columns of a table that hold names, weights and labels.
 
     A column given by name, or by a number that no column has, is looked up in the table's first line, its
     header. Where all are given by number, or none is given, every line has a name. Names stand in column 1
@@ -74,11 +74,7 @@ class Columns:
         return not all(_is_number(column, first) for column in given)
 
     def places(self, first: Sequence[str], source: str) -> list[int | None]:
-        """The place, from 0, of names, weights and labels in each row.
-
-        Args:
-            first: the header, or the first row.
-            source: the file's name, for messages.
+        """The place, from 0, of names, weights and labels in each row, by the header or the first row.
 
         Raises:
             DataError: there is no such column, or it is not clear which one is meant.

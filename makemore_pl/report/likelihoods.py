@@ -85,7 +85,7 @@ def nll_by_label(material: Material) -> dict[str, list[float | None]]:
 
 def commonest_label(material: Material) -> str | None:
     """The label that most training names have; None without labels."""
-    shares = material.checkpoint.data.get("label_shares", [])
+    shares = material.checkpoint.data["label_shares"]
     return material.checkpoint.labels[int(np.argmax(shares))] if shares else None
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from makemore_pl.errors import RequestError
-from makemore_pl.files import write_output
+from makemore_pl.files import written_output
 from makemore_pl.inspect.diagnostic_plots import diagnostic_plots
 from makemore_pl.inspect.findings import findings_at_start, findings_over_run, within_limits
 from makemore_pl.inspect.loss_curves import DEV, curve, has_losses, loss_curves
@@ -33,15 +33,9 @@ REPORT_PAGE = "report.html"
 
 
 def write_report(material: Material, output: Path | str | None = None, seed: int = 42) -> Path:
-    """Write the page. It appears when it is complete.
+    """Write the page, by default as `report.html` beside the checkpoint, and return its path.
 
-    Args:
-        material: of the report.
-        output: the file; by default `report.html` beside the checkpoint.
-        seed: of the sampled names.
-
-    Returns:
-        The file.
+    It appears when it is complete.
 
     Raises:
         RequestError: the seed is negative, or the file cannot be written.
@@ -51,7 +45,9 @@ def write_report(material: Material, output: Path | str | None = None, seed: int
     if output is not None and Path(output).is_dir():
         raise RequestError(f"report: {output} is a folder; a file is needed")
     path = Path(output) if output is not None else material.checkpoint.path.parent / REPORT_PAGE
-    write_output(path, render(material, seed).encode())
+    page = render(material, seed).encode()
+    with written_output(path) as target:
+        target.write(page)
     return path
 
 

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import CheckpointError, DataError, MakemoreError, RequestError
-from makemore_pl.exported.metadata import MAX_LENGTH, is_count, is_labels, is_shares, is_vocabulary
+from makemore_pl.exported.metadata import OPTIONAL, is_sound
 from makemore_pl.files import file_size
 from makemore_pl.memory import require_memory
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.runs.run_folder import BEST, LAST
-from makemore_pl.text import CASE, NORMALIZE
 from makemore_pl.vocabulary import Vocabulary, describe_characters
 
 _STORED = {
@@ -30,6 +29,8 @@ _STORED = {
     "NamesDataModule": dict,
 }
 """Lightning's name and the type of each thing that is read."""
+STATE = ("characters", "longest_name", "list_name", "list_sha256", *OPTIONAL)
+"""Keys of `NamesDataModule.state_dict()` that are also metadata of an exported file."""
 LONGEST_NAME = 16
 """Characters of the longest name of a list that nothing is known of."""
 
@@ -57,7 +58,7 @@ class Checkpoint:
     @property
     def labels(self) -> list[str]:
         """The names' labels, by number; none where they have no labels."""
-        return list(self.data.get("labels", ()))
+        return list(self.data["labels"])
 
     def load_model(self) -> BatchNormMLP:
         """Build the trained network: float32, on the CPU, in eval mode.
@@ -90,7 +91,7 @@ class Checkpoint:
             DataError: it cannot be read, or is another list.
         """
         path = path or self.data_arguments["path"]
-        known = {"characters": self.data["characters"], "labels": self.data.get("labels", [])}
+        known = {"characters": self.data["characters"], "labels": self.data["labels"]}
         data = NamesDataModule(**{**self.data_arguments, "path": path, **known})
         if data.list.sha256 != self.data["list_sha256"]:
             raise DataError(f"{path} is not the list that was trained on: its SHA-256 is another")
@@ -145,7 +146,7 @@ def read_checkpoint(path: Path | str, vocabulary: str | None = None) -> Checkpoi
         model_arguments=content["hyper_parameters"],
         # A checkpoint that does not say so is from when lists were read as they are.
         data_arguments={"normalize": "none", **content["datamodule_hyper_parameters"]},
-        data=content["NamesDataModule"],
+        data={**OPTIONAL, **content["NamesDataModule"]},
         global_step=content["global_step"],
         weights=content["state_dict"],
     )
@@ -203,21 +204,14 @@ def _expect_sound_data(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError where arguments or state of the data cannot be used or do not fit the model."""
     types = get_type_hints(NamesDataModule.__init__)
     arguments, data, model = checkpoint.data_arguments, checkpoint.data, checkpoint.model_arguments
-    labels, shares = data.get("labels", []), data.get("label_shares", [])
     # By name, whether it can be used; the arguments first, since the rest compares them.
-    is_sound = {str(name): is_of_type(value, types.get(name, ())) for name, value in arguments.items()}
-    is_sound |= {
-        "context": arguments.get("block_size") == model["block_size"],
-        "vocabulary": is_vocabulary(data.get("characters"))
-        and len(data["characters"]) + 1 == model["vocab_size"],
-        "longest_name": is_count(data.get("longest_name")) and data["longest_name"] <= MAX_LENGTH,
-        "list_name": isinstance(data.get("list_name"), str),
-        "list_sha256": isinstance(data.get("list_sha256"), str),
-        "labels": is_labels(labels) and len(labels) == model.get("n_labels", 0),
-        "label_shares": is_labels(labels) and is_shares(shares) and len(shares) == len(labels),
-        "normalize": data.get("normalize", "none") in NORMALIZE,
-        "case": data.get("case", "keep") in CASE,
-    }
-    for name, sound in is_sound.items():
-        if not sound:
+    sound = {str(name): is_of_type(value, types.get(name, ())) for name, value in arguments.items()}
+    sound["context"] = arguments.get("block_size") == model["block_size"]
+    sound |= {name: is_sound(name, data.get(name)) for name in STATE}
+    n_labels = model.get("n_labels", 0)
+    sizes = {"characters": model["vocab_size"] - 1, "labels": n_labels, "label_shares": n_labels}
+    sound |= {name: sound[name] and len(data[name]) == size for name, size in sizes.items()}
+    sound["vocabulary"] = sound.pop("characters")
+    for name, is_usable in sound.items():
+        if not is_usable:
             raise CheckpointError(f"{checkpoint.path}: damaged ({name[:40]} of the data)")

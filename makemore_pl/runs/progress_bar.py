@@ -21,7 +21,7 @@ class RunProgressBar(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bar: tqdm[Any] | None = None
+        self.bar: tqdm[Any] = tqdm(disable=True)  # before and after training, one that shows nothing
         self.enabled = True
 
     def disable(self) -> None:
@@ -29,40 +29,37 @@ class RunProgressBar(ProgressBar):
         self.enabled = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self.enabled:
-            return
         total = pl_module.total_steps if isinstance(pl_module, LitBatchNormMLP) else None
         self.bar = tqdm(
-            total=total, initial=trainer.global_step, desc="training", unit=" steps", dynamic_ncols=True
+            total=total,
+            initial=trainer.global_step,
+            desc="training",
+            unit=" steps",
+            dynamic_ncols=True,
+            disable=not self.enabled,
         )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.bar is not None and trainer.global_step % REFRESH_EVERY == 0:
+        if trainer.global_step % REFRESH_EVERY == 0:
             self._show(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.bar is not None:
-            self._show(trainer, pl_module)
+        self._show(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.bar is not None:
-            self._show(trainer, pl_module)
-        self._close()
+        self._show(trainer, pl_module)
+        self.bar.close()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()
 
     def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert self.bar is not None
+        if self.bar.disable:
+            return
         metrics = self.get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         self.bar.set_postfix(metrics, refresh=False)

@@ -35,7 +35,7 @@ class Rounds:
     Attributes:
         total: position at which the run ends.
         evaluate_every: batches between two evaluations; the end is evaluated, too.
-        save_every: batches between two checkpoints besides; None: none besides.
+        save_every: batches between two further checkpoints; None: there are none.
         accumulate: batches whose gradients make one optimiser step. A round ends with a step.
     """
 
@@ -46,7 +46,7 @@ class Rounds:
 
     @property
     def intervals(self) -> list[int]:
-        """Batches between two evaluations, and between two checkpoints besides."""
+        """Batches between two evaluations, and between two further checkpoints."""
         return [n for n in (self.evaluate_every, self.save_every) if n is not None]
 
     def end_after(self, position: int) -> int:
@@ -64,7 +64,7 @@ class Rounds:
         return length if regular else None
 
     def is_evaluated(self, end: int) -> bool:
-        """Whether the round that ends there ends with an evaluation."""
+        """Tell whether the round that ends there ends with an evaluation."""
         return end % self.evaluate_every == 0 or end >= self.total
 
     def after(self, position: int) -> Iterator[int]:
@@ -92,7 +92,7 @@ class RunLength:
     Attributes:
         steps, epochs: the run's length; the first to be reached ends it.
         evaluate_every: batches (int), or a share of a pass (float), or of several, between evaluations.
-        save_every: optimiser steps between two checkpoints besides.
+        save_every: optimiser steps between two further checkpoints.
         accumulate: batches of an optimiser step.
         limit: batches (int) or share (float) of each pass that are trained on.
         least_epochs: passes before whose end nothing may stop the run early.
@@ -108,11 +108,7 @@ class RunLength:
 
     @classmethod
     def of(cls, trainer: Mapping[str, Any], save_every: int | None = None) -> "RunLength":
-        """From the Trainer's options, as the user gave them.
-
-        Args:
-            trainer: the options.
-            save_every: `checkpoint.every_n_train_steps`.
+        """From the Trainer's options, as the user gave them, and `checkpoint.every_n_train_steps`.
 
         Raises:
             RequestError: values that make no run, or do not go together.
@@ -173,7 +169,7 @@ class RunInRounds(Callback):
 
     Args:
         length: of the run.
-        overfit: learn the first batches of a pass by heart, in one order.
+        overfit: train on the first batches of a pass again and again, in one order.
     """
 
     def __init__(self, length: RunLength, overfit: bool = False) -> None:
@@ -188,7 +184,7 @@ class RunInRounds(Callback):
         if stage != "fit":
             return
         assert isinstance(pl_module, LitBatchNormMLP)
-        self.data = data_of(trainer)
+        self.data: NamesDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         self.data.shuffle = not self.overfit
         n = self.length.batches_of_pass(len(self.data.training_pass()))
         self.rounds = self.length.rounds(n)
@@ -203,7 +199,7 @@ class RunInRounds(Callback):
         return {"monitored": self.monitored, "between_rounds": self.between_rounds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the run.
+        """Resume the run.
 
         Raises:
             CheckpointError: another callback has written the checkpoint within a round.
@@ -250,10 +246,3 @@ class RunInRounds(Callback):
 
     def _is_end(self, position: int) -> bool:
         return self.rounds.end_after(max(0, position - 1)) == position
-
-
-def data_of(trainer: L.Trainer) -> NamesDataModule:
-    """The data module that a Trainer fits with."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-    assert isinstance(data, NamesDataModule)
-    return data

@@ -1,4 +1,4 @@
-"""Where a run's files go: one folder under checkpoints/ for each run."""
+"""The folder of a run's files, under checkpoints/."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from makemore_pl.runs.locks import HeldError, hold
 BEST = "best"
 LAST = "last"
 BEGINNING = {"config.yaml", "hparams.yaml", "metrics.csv", "diagnostics.csv", "tensorboard"}
-"""What a run writes before its first checkpoint."""
+"""Written by a run before its first checkpoint."""
 
 
 def claim_run(
@@ -108,7 +108,7 @@ def _clear_abandoned(folder: Path) -> None:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether a folder holds only what a run writes before its first checkpoint."""
+    """Tell whether a folder holds only what a run writes before its first checkpoint."""
     return folder.is_dir() and all(
         path.name in BEGINNING or (path.name.startswith(".") and path.suffix in (".part", ".lock"))
         for path in folder.iterdir()

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STEPS_BETWEEN_AGREEMENTS = 20
-"""Of several ranks, on whether one of them has been asked to stop: to agree, they wait for each other."""
+"""Between two checks, in which ranks wait for each other, whether one of them has been asked to stop."""
 
 
 class StopOnSignal(Callback):
@@ -58,7 +58,7 @@ class StopOnSignal(Callback):
         self._restore_handlers()
 
     def _agree(self, trainer: L.Trainer) -> bool:
-        """Whether a signal asks any rank to stop. All ranks must call it alike."""
+        """Tell whether a signal asks any rank to stop. All ranks must call it at the same step."""
         if not self._stopping and (
             trainer.world_size == 1 or trainer.global_step % STEPS_BETWEEN_AGREEMENTS == 0
         ):

@@ -1,1 +1,1 @@
-"""How likely given names are: code points, ids, windows and look-ups, a column at once and without a loop."""
+"""The likelihood of given names: code points, ids, windows and look-ups, a column at once."""

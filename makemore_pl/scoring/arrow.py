@@ -4,9 +4,6 @@ from typing import Any
 
 from makemore_pl.errors import MissingPackageError
 
-EXTRA = "columns"
-"""The extra of pyproject.toml that brings it."""
-
 
 def arrow() -> Any:
     """The package pyarrow.
@@ -17,5 +14,5 @@ def arrow() -> Any:
     try:
         import pyarrow
     except ModuleNotFoundError as error:
-        raise MissingPackageError("a Parquet file or an Arrow table", "pyarrow", EXTRA) from error
+        raise MissingPackageError("a Parquet file or an Arrow table", "pyarrow", "columns") from error
     return pyarrow

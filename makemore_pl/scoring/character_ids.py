@@ -21,11 +21,7 @@ class ColumnIds(NamedTuple):
 
 
 class CharacterIds:
-    """A vocabulary as a table.
-
-    Args:
-        vocabulary: V - 1 characters and the boundary.
-    """
+    """A vocabulary as a table."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._unknown_id = len(vocabulary)

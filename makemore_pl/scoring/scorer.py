@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,11 @@ from makemore_pl.text import PLAIN
 
 LARGEST_EXPONENT = 700.0
 """exp of more is infinite."""
-CHARACTERS_PER_BATCH = 1 << 20
-"""Of names that come one by one."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How likely one name is, in the spelling of the training names."""
+    """The likelihood of one name, in the spelling of the training names."""
 
     name: str
     log_prob: float | None  # nats, of all characters and the end of the name; None if a character is unknown
@@ -209,27 +208,18 @@ class Scorer:
 
     def stream(self, names: Iterable[str]) -> Iterator[Score]:
         """Score lazily, in memory that does not grow with the number of names."""
-        batch: list[str] = []
-        n_characters = 0
         rules = self.info.text_rules
-        for name in names if rules == PLAIN else map(rules.name, names):
-            batch.append(name)
-            n_characters += len(name)
-            if n_characters >= CHARACTERS_PER_BATCH or len(batch) == TEXTS_PER_PIECE:
-                yield from self._scores(batch)
-                batch, n_characters = [], 0
-        yield from self._scores(batch)
+        names = iter(names) if rules == PLAIN else map(rules.name, names)
+        while batch := list(islice(names, TEXTS_PER_PIECE)):
+            yield from self._scores(batch)
 
     def _scores(self, names: list[str]) -> Iterator[Score]:
         columns = self.columns(names)
-        log_probs = columns.log_prob.tolist()
-        if not self.guesses_labels:
-            for name, log_prob, unknown in zip(names, log_probs, columns.unknown, strict=True):
-                yield Score(name, None if unknown else log_prob, unknown)
-            return
-        guesses = zip(columns.label, columns.label_probability.tolist(), strict=True)
-        for name, log_prob, unknown, guess in zip(names, log_probs, columns.unknown, guesses, strict=True):
-            yield Score(name, None, unknown) if unknown else Score(name, log_prob, unknown, *guess)
+        numbers = (columns.log_prob.tolist(), columns.label_probability.tolist())
+        rows = zip(names, columns.unknown, columns.label, *numbers, strict=True)
+        for name, unknown, label, log_prob, probability in rows:
+            guess = () if label is None else (label, probability)
+            yield Score(name, None if unknown else log_prob, unknown, *guess)
 
     def _log_probs(
         self, texts: TextColumn

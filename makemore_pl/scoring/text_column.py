@@ -68,13 +68,10 @@ def pieces(texts: Any) -> Iterator[Piece]:
         for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
             yield from _of_arrow(chunk)
         return
-    if isinstance(texts, np.ndarray) and texts.dtype.kind == "U" and texts.ndim == 1:
-        for start in range(0, len(texts), TEXTS_PER_PIECE):
-            yield Piece(_of_fixed_width(texts[start : start + TEXTS_PER_PIECE]))
-        return
-    rows = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
+    rows = texts if isinstance(texts, np.ndarray) else list(texts)
     for start in range(0, len(rows), TEXTS_PER_PIECE):
-        yield Piece(_of_list(rows[start : start + TEXTS_PER_PIECE]))
+        part = rows[start : start + TEXTS_PER_PIECE]
+        yield Piece(_of_list(part.tolist() if isinstance(part, np.ndarray) else part))
 
 
 def _of_list(texts: list[Any]) -> TextColumn:
@@ -97,19 +94,6 @@ def _of_list(texts: list[Any]) -> TextColumn:
     return TextColumn(codepoints.astype(np.uint32, copy=False), offsets, missing)
 
 
-def _of_fixed_width(texts: NDArray[np.str_]) -> TextColumn:
-    """NumPy's own texts: rows of code points, filled up with zeros."""
-    native = np.ascontiguousarray(texts, dtype=texts.dtype.newbyteorder("="))
-    rows = native.view(np.uint32).reshape(len(texts), -1)  # (n, width)
-    is_set = rows != 0
-    width = rows.shape[1]
-    lengths = np.where(is_set.any(axis=1), width - is_set[:, ::-1].argmax(axis=1), 0) if width else 0
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.broadcast_to(lengths, len(texts)), out=offsets[1:])
-    inside = np.arange(width) < np.diff(offsets)[:, None]
-    return TextColumn(rows[inside], offsets, np.zeros(len(texts), dtype=np.bool_))
-
-
 def _of_arrow(array: Any) -> Iterator[Piece]:
     pa = arrow()
     if pa.types.is_dictionary(array.type):
@@ -117,21 +101,21 @@ def _of_arrow(array: Any) -> Iterator[Piece]:
             yield from _of_arrow(array.dictionary_decode())
             return
         places = array.indices.cast(pa.int64()).fill_null(-1).to_numpy()
-        values = [piece.texts for piece in _of_arrow(array.dictionary)]
-        yield Piece(_joined(values), places)
+        yield Piece(_of_strings(array.dictionary), places)
         return
-    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-    if not is_text:
-        if not (pa.types.is_string_view(array.type) or pa.types.is_null(array.type)):
-            raise DataError(f"expected texts, found {array.type}")
-        array = array.cast(pa.large_string())
-    for start in range(0, len(array), TEXTS_PER_PIECE):
+    for start in range(0, max(1, len(array)), TEXTS_PER_PIECE):
         yield Piece(_of_strings(array[start : start + TEXTS_PER_PIECE]))
 
 
 def _of_strings(array: Any) -> TextColumn:
     """One Arrow array of UTF-8 texts, from its buffers."""
     pa = arrow()
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        if not (pa.types.is_string_view(array.type) or pa.types.is_null(array.type)):
+            raise DataError(f"expected texts, found {array.type}")
+        array = array.cast(pa.large_string())
+    if not len(array):  # which may have no buffers
+        return _of_list([])
     missing = np.zeros(len(array), dtype=np.bool_)
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)
@@ -152,14 +136,3 @@ def _of_strings(array: Any) -> TextColumn:
     starts = np.zeros(len(data) + 1, dtype=np.int64)  # characters before each byte
     np.cumsum(data & 0xC0 != 0x80, out=starts[1:])
     return TextColumn(codepoints.astype(np.uint32, copy=False), starts[offsets], missing)
-
-
-def _joined(columns: list[TextColumn]) -> TextColumn:
-    if len(columns) == 1:
-        return columns[0]
-    offsets = np.zeros(1 + sum(len(column.missing) for column in columns), dtype=np.int64)
-    if columns:
-        np.cumsum(np.concatenate([column.lengths for column in columns]), out=offsets[1:])
-    codepoints: Codepoints = np.concatenate([*(c.codepoints for c in columns), np.zeros(0, np.uint8)])
-    missing = np.concatenate([*(column.missing for column in columns), np.zeros(0, np.bool_)])
-    return TextColumn(codepoints, offsets, missing)

@@ -43,7 +43,7 @@ class Transitions:
 
     @property
     def windows_at_once(self) -> int:
-        """How many windows should be asked for in one call."""
+        """The number of windows to ask for in one call."""
         return WINDOWS_AT_ONCE if self._has_table else max(1, CONTEXT_IDS_AT_ONCE // len(self._sizes))
 
     def of(self, windows: Windows) -> NDArray[np.float64]:

@@ -49,13 +49,7 @@ def fuse_by_pytorch(layers: nn.Sequential) -> nn.Sequential:
 
 @torch.inference_mode()
 def inference_seconds(trained: BatchNormMLP, batch_size: int, rounds: int = 101) -> tuple[float, float]:
-    """Seconds of one forward pass with BatchNorm and of one folded, medians over short rounds taken in turns.
-
-    Args:
-        trained: in eval mode.
-        batch_size: contexts in a call.
-        rounds: measurements of each of the two.
-    """
+    """Seconds of a forward pass with BatchNorm and of one folded, in eval mode: medians of many rounds."""
     contexts = torch.randint(trained.vocab_size, (batch_size, trained.block_size))
     timers = [
         Timer("network(contexts)", globals={"network": network, "contexts": contexts})

@@ -22,25 +22,19 @@ class NotebookMLP(nn.Module):
 
     Args:
         generator: draws C, W1, W2 and b2 in this order, as (fan_in, fan_out) matrices.
-        vocab_size, block_size, n_embd, n_hidden: V, T, C, H.
+        vocab_size, block_size, n_hidden: V, T, H.
     """
 
     running_mean: Tensor
     running_std: Tensor
 
-    def __init__(
-        self,
-        generator: Generator,
-        vocab_size: int = 27,
-        block_size: int = 3,
-        n_embd: int = 10,
-        n_hidden: int = 200,
-    ) -> None:
+    def __init__(self, generator: Generator, vocab_size: int, block_size: int, n_hidden: int) -> None:
         super().__init__()
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator)
 
+        n_embd = 10
         fan_in = block_size * n_embd
         self.C = nn.Parameter(normal(vocab_size, n_embd))
         self.W1 = nn.Parameter(normal(fan_in, n_hidden) * TANH_GAIN / math.sqrt(fan_in))
@@ -71,7 +65,7 @@ class NotebookTraining(SGDTraining[NotebookMLP]):
     def __init__(
         self, examples: Windows, generator: Generator, vocab_size: int = 27, n_hidden: int = 200
     ) -> None:
-        network = NotebookMLP(generator, vocab_size, examples[0].shape[1], n_hidden=n_hidden)
+        network = NotebookMLP(generator, vocab_size, examples[0].shape[1], n_hidden)
         super().__init__(network, examples, StepDecay(), generator)
 
     def advance(self, n_steps: int) -> None:

@@ -23,12 +23,7 @@ EVERY = 10
 
 
 def draw_pictures(bench: Workbench, folder: Path) -> None:
-    """Write the SVG files; runs that the bench does not hold yet are trained.
-
-    Args:
-        bench: with the runs.
-        folder: is made.
-    """
+    """Write the SVG files into a folder; runs that the bench does not hold yet are trained."""
     from matplotlib import rc_context  # late: Matplotlib takes half a second to load
 
     folder.mkdir(parents=True, exist_ok=True)

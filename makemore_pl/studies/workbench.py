@@ -1,6 +1,5 @@
 """The workbench of all studies: the examples, and finished training runs, kept in files."""
 
-import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from makemore_pl.errors import RequestError
-from makemore_pl.files import write_whole
+from makemore_pl.files import written_whole
 from makemore_pl.studies.recipes import Examples
 from makemore_pl.studies.sgd import Model, SGDTraining
 
@@ -72,7 +71,6 @@ class Workbench:
             self.progress(name, run.step, wanted)
             run.advance(min(SHOW_EVERY, wanted - run.step))
         self.progress(name, wanted, wanted)
-        content = io.BytesIO()
-        torch.save({"recipe": repr(recipe), **run.state_dict()}, content)
-        write_whole(file, content.getvalue())
+        with written_whole(file) as target:
+            torch.save({"recipe": repr(recipe), **run.state_dict()}, target)
         return run

@@ -1,6 +1,6 @@
 """`NameTable`: a name of its own for each row of a table."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,9 @@ class NameTable(TableFunction):
         texts = ids.cast(pa.string()).to_pylist()
         names: list[str | None] = [None] * len(texts)
         for label, rows in _rows_of_labels(texts, labels[0].to_pylist() if labels else None).items():
-            request = replace(self._request, label=label or self._request.label)
-            options = {f.name: getattr(request, f.name) for f in fields(request)}
-            options["ids"] = [texts[row] for row in rows]
-            found = self._opened(_open_sampler, request.wish()).for_ids(**options)
+            ids_of_label = [texts[row] for row in rows]
+            request = replace(self._request, ids=ids_of_label, label=label or self._request.label)
+            found = self._opened(_open_sampler, request.wish()).for_ids(**vars(request))
             for row, name in zip(rows, found, strict=True):
                 names[row] = name
         return [pa.array(names, pa.string())]

@@ -9,10 +9,8 @@ from makemore_pl.scoring.scorer import Scorer
 from makemore_pl.tables.table_function import TableFunction, expect_label_source
 
 LABEL_COLUMNS = ("label", "label_probability")
-"""Where names have labels, and none is given."""
+"""Added if names have labels and none is given."""
 SCORE_COLUMNS = ("log_prob", "per_character", "perplexity", "unknown")
-
-
 TEXTS = ("unknown", "label")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeAlias, TypeVar
 
 from makemore_pl.errors import DataError
 from makemore_pl.files import file_size
@@ -16,6 +16,8 @@ from makemore_pl.parsing.names_io import read_lines, read_stdin
 from makemore_pl.scoring.arrow import arrow
 
 Item = TypeVar("Item")
+Columns: TypeAlias = dict[str, Any]
+"""Columns by name, each a list or an Arrow array."""
 NAME = "name"
 """The column of names, where a file does not say it."""
 ROWS_AT_ONCE = 1 << 16
@@ -24,13 +26,13 @@ BYTES_AT_ONCE = 1 << 26
 MOST_CHARACTERS = 1 << 24
 """Of one JSON value."""
 BETWEEN = re.compile(r"[\s,\[\]]*")
-"""What may stand between the objects of a file: nothing, line ends, or the signs of an array."""
+"""Characters that may stand between the objects of a file: line ends, or the signs of an array."""
 
 
 class Batch(NamedTuple):
-    """Some rows of a table: columns by name, each a list or an Arrow array; and the share read so far."""
+    """Some rows of a table, and the share of it that is read so far."""
 
-    columns: dict[str, Any]
+    columns: Columns
     share: float | None = None  # 0 to 1, if it is known
 
 
@@ -59,7 +61,7 @@ def read_table(file: Path | None) -> TableFile:
         MissingPackageError: pyarrow is needed for Parquet.
     """
     if file is None:
-        return TableFile(_batches_of_names(read_stdin(), None, 1))
+        return TableFile(Batch({NAME: names}) for names in _parts(read_stdin()))
     size = file_size(file, DataError)
     form = form_of(file)
     if form == "parquet":
@@ -68,22 +70,16 @@ def read_table(file: Path | None) -> TableFile:
 
 
 def _read_text(file: Path, form: str, size: int) -> Iterator[Batch]:
+    read = {"text": _read_names, "csv": _read_csv, "json": _read_json, "jsonl": _read_json}[form]
     try:
-        with file.open(encoding="utf-8-sig", newline="" if form == "csv" else None) as text:
-            if form == "text":
-                yield from _batches_of_names(read_lines(text, str(file)), text, size)
-            elif form == "csv":
-                yield from _read_csv(text, str(file), size)
-            else:
-                yield from _read_json(text, str(file), size)
+        text: TextIO = file.open(encoding="utf-8-sig", newline="" if form == "csv" else None)
+        with text:
+            for columns in read(text, str(file)):
+                yield Batch(columns, text.buffer.tell() / max(size, 1))
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 ({error.reason})") from error
-
-
-def _share(text: TextIO | None, size: int) -> float | None:
-    return text.buffer.tell() / max(size, 1) if text else None
 
 
 def _parts(items: Iterator[Item]) -> Iterator[list[Item]]:
@@ -93,12 +89,12 @@ def _parts(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield part
 
 
-def _batches_of_names(names: Iterator[str], text: TextIO | None, size: int) -> Iterator[Batch]:
-    for part in _parts(names):
-        yield Batch({NAME: part}, _share(text, size))
+def _read_names(text: TextIO, source: str) -> Iterator[Columns]:
+    for names in _parts(read_lines(text, source)):
+        yield {NAME: names}
 
 
-def _read_csv(text: TextIO, source: str, size: int) -> Iterator[Batch]:
+def _read_csv(text: TextIO, source: str) -> Iterator[Columns]:
     """Values as they stand, but for empty ones, which are none; columns are named in the first line."""
     reader = csv.reader(text, strict=True)
     try:
@@ -114,9 +110,7 @@ def _read_csv(text: TextIO, source: str, size: int) -> Iterator[Batch]:
                         f"where {len(header):,} columns are named: {','.join(bad[0])!r:.80}"
                     )
             columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-            yield Batch(
-                {n: [v or None for v in c] for n, c in _named(header, columns, source)}, _share(text, size)
-            )
+            yield {n: [v or None for v in c] for n, c in _named(header, columns, source)}
     except csv.Error as error:
         raise DataError(f"{source}, line {reader.line_num:,}: not CSV ({error})") from error
 
@@ -127,7 +121,7 @@ def _named(header: list[str], columns: Any, source: str) -> list[tuple[str, Any]
     return list(zip(header, columns, strict=True))
 
 
-def _read_json(text: TextIO, source: str, size: int) -> Iterator[Batch]:
+def _read_json(text: TextIO, source: str) -> Iterator[Columns]:
     """Objects, one a line or in an array. The first batch has all keys; one that is left out is null."""
     names: dict[str, None] = {}
     for rows in _parts(_json_objects(text, source)):
@@ -135,7 +129,7 @@ def _read_json(text: TextIO, source: str, size: int) -> Iterator[Batch]:
         names = names or keys or {NAME: None}
         if new := keys.keys() - names.keys():
             raise DataError(f"{source}: a key that the first {ROWS_AT_ONCE:,} objects lack: {min(new)!r:.60}")
-        yield Batch({name: [row.get(name) for row in rows] for name in names}, _share(text, size))
+        yield {name: [row.get(name) for row in rows] for name in names}
 
 
 def _json_objects(text: TextIO, source: str) -> Iterator[dict[str, Any]]:

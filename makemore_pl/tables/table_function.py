@@ -28,11 +28,6 @@ class TableFunction(ABC):
 
     It can be pickled, and a row's new values depend on that row alone: so an engine may split a table, send
     the parts to other processes, and compute lost parts again.
-
-    Args:
-        path: the model's file.
-        info: its metadata.
-        reads: the columns that are read.
     """
 
     def __init__(self, path: Path, info: ModelInfo, *reads: str) -> None:

@@ -75,7 +75,7 @@ def _write_parquet(batches: Iterator[Mapping[str, Any]], target: BinaryIO, schem
     first = next(batches)
     fields = [_field(name, column, schema) for name, column in first.items()]
     complete = pa.schema(fields, schema.metadata if schema else None)
-    # Figures hardly ever repeat: a dictionary of them would be made in vain.
+    # Figures hardly ever repeat: a dictionary of them would save nothing.
     repeated = [field.name for field in fields if not pa.types.is_floating(field.type)]
     with parquet.ParquetWriter(target, complete, use_dictionary=repeated) as writer:
         for batch in chain([first], batches):

@@ -167,6 +167,7 @@ def test_every_kind_of_column(latin: Path, kind: str) -> None:
         np.array([], dtype=str),
         np.array([]),
         pa.array([], pa.string()),
+        pa.array([], pa.string()).dictionary_encode(),
         pa.chunked_array([], pa.string()),
     ],
     ids=lambda names: type(names).__name__,
