@@ -22,8 +22,10 @@ MOST = np.iinfo(np.int64).max
 """Largest int64."""
 NAMES_PER_THREAD = 1_000
 """Fewest names that are worth a thread of their own."""
-NAMES_PER_THREAD_BY_TABLE = 20_000
+NAMES_PER_THREAD_BY_TABLE = 10_000
 """The same where NumPy draws them: between its many short calls, threads wait for Python's lock."""
+NAMES_AT_A_TIME = 1 << 14
+"""Drawn by NumPy: enough to hide the overhead of its calls, few enough for the processor's cache."""
 DRAWS_PER_CONTEXT = 4
 """Names are drawn from a file's table if they may take at least this many draws for each of its contexts."""
 MOST_LOGITS = 1 << 21
@@ -156,17 +158,19 @@ class GraphSampler:
             names = self._run(["codepoints", "log_prob"], uniforms[part], prefix, decoding, labels)
             return _expect_names((names[0], names[1]), len(uniforms[part]), self._file.path)
 
-        least = NAMES_PER_THREAD if table is None else NAMES_PER_THREAD_BY_TABLE
-        n_parts = min(_CORES, len(uniforms) // least)
+        n = len(uniforms)
+        n_threads = min(_CORES, n // (NAMES_PER_THREAD if table is None else NAMES_PER_THREAD_BY_TABLE))
+        n_parts = n_threads if table is None else -(-n // NAMES_AT_A_TIME)
         if n_parts <= 1:
             return run(slice(None))
-        if table is not None:
-            table.limits(decoding)  # made once, and not by each thread
-        bounds = [len(uniforms) * part // n_parts for part in range(n_parts + 1)]
+        bounds = [n * part // n_parts for part in range(n_parts + 1)]
+        parts = list(map(slice, bounds, bounds[1:]))
+        if n_threads <= 1:
+            return _join(list(map(run, parts)))
         # ONNX Runtime and NumPy release Python's lock while they run. The pool lives for this call alone: so
         # none of its threads can be missing after a fork.
-        with ThreadPoolExecutor(n_parts) as pool:
-            return _join(list(pool.map(run, map(slice, bounds, bounds[1:]))))
+        with ThreadPoolExecutor(n_threads) as pool:
+            return _join(list(pool.map(run, parts)))
 
     def generate_by_table(
         self,

@@ -1,12 +1,19 @@
-"""Names drawn with NumPy from a table of the logits after every context: a look-up and a comparison a draw.
+"""Names from the logits of all contexts, with NumPy: where the table is there, a look-up a draw.
 
 A draw takes the smallest id whose cumulative probability exceeds the uniform (decoding.py). The *limit* of an
 id is the largest uniform for which that id or one before it is drawn; so the id drawn is the first whose
 limit the uniform does not exceed. Limits are made once, for all contexts, and are exact.
 
+A *guide table* (Chen and Asau 1974) saves most comparisons: it divides the uniforms into K buckets and holds,
+for each, the id that all of them draw. Only in a bucket with a limit inside are limits compared.
+
 Notation: n names, V vocabulary size, T block size, P positions of a context (T, or with a label T + 1), R
 contexts: V^T, for each label.
 """
+
+import functools
+import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +23,33 @@ from makemore_pl.exported.metadata import TABLE
 from makemore_pl.runtime.decoding import Decoding, bend, log_softmax, prefix_log_prob
 from makemore_pl.vocabulary import BOUNDARY
 
-NAMES_AT_A_TIME = 1 << 13
-"""Enough to hide the overhead of NumPy's calls, few enough for the processor's cache."""
 
-Bent = tuple[float, int, float]
-"""Temperature, top-k and top-p."""
+class Draws:
+    """Draws after some contexts.
+
+    Args:
+        logits: float32 (R, V), of these contexts.
+        decoding: temperature, top-k and top-p.
+        short: the boundary is not drawn.
+    """
+
+    def __init__(self, logits: NDArray[np.float32], decoding: Decoding, *, short: bool) -> None:
+        scores = logits.astype(np.float64)
+        if short:
+            scores[:, BOUNDARY] = -np.inf
+        self._limits = limits_of(scores, decoding)
+        self._n_ids = logits.shape[1]
+        self._n_buckets = 1 << (2 * self._n_ids - 1).bit_length()  # 2 to 4 for an id; a power of 2 is exact
+        self._guide = guide_of(self._limits, self._n_buckets).ravel()
+
+    def ids(self, rows: NDArray[np.int64], uniforms: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Draw an id after each of the contexts with these numbers: (a,), (a,) -> (a,)."""
+        buckets = (uniforms * np.float32(self._n_buckets)).astype(np.int64)
+        ids: NDArray[np.int64] = self._guide.take(rows * self._n_buckets + buckets).astype(np.int64)
+        unsure = np.flatnonzero(ids == self._n_ids)
+        of_rows = self._limits.take(rows[unsure], axis=0)  # (unsure, V)
+        ids[unsure] = (of_rows >= uniforms[unsure, None]).argmax(axis=1)
+        return ids
 
 
 class LogitTable:
@@ -39,7 +68,9 @@ class LogitTable:
         # The next context's number when the boundary is drawn, (R,): a look-up is faster than a remainder.
         rows = np.arange(len(logits))
         self._following = rows * n_ids % of_label + rows - rows % of_label
-        self._latest: tuple[Bent, NDArray[np.float32]] | None = None
+        self._of_label = of_label
+        self._draws = functools.lru_cache(maxsize=3)(self._make_draws)
+        self._lock = threading.Lock()
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, P) -> logits float32 (n, V)."""
@@ -56,46 +87,44 @@ class LogitTable:
         """Draw names; arguments and results are those of `sample_stepwise` with `next_logits`."""
         n, steps = uniforms.shape
         block_size = self._space.block_size
-        limits = self.limits(decoding)
-        p = len(prefix)
-        tokens = np.full((n, p + steps), BOUNDARY)
-        tokens[:, :p] = prefix
+        p, n_ids = len(prefix), self._logits.shape[1]
         labels = np.empty((n, 0), dtype=np.int64) if label_ids is None else label_ids[:, None]  # (n, P - T)
         log_prob = prefix_log_prob(self.next_logits, block_size, prefix, labels)
         context = np.concatenate([np.full(block_size, BOUNDARY), prefix])[-block_size:]
-        contexts = np.concatenate([labels, np.broadcast_to(context, (n, block_size))], axis=1)  # (n, P)
-        first_rows = self._space.numbers(contexts)
-        n_contexts, n_ids = self._logits.shape
+        number = int(context @ self._space.factors[-block_size:])
+        rows = np.full(n, number) if label_ids is None else number + (label_ids - n_ids) * self._of_label
+        draws = self.draws(decoding)
         n_short = decoding.min_length - p  # draws that may not end a name
+        # By default it is the first alone: then after one context of each label.
+        short_rows = slice(number, None, self._of_label) if n_short == 1 else slice(0, None, 1)
+        short_draws = self.draws(decoding, short_rows, short=True) if n_short > 0 else draws
+        uniform, ids = uniforms.ravel(), np.zeros(n * steps, dtype=np.min_scalar_type(n_ids))
+        growing, at = np.arange(n), np.arange(n) * steps  # names, a of them, and where their next id stands
         longest = 0
-        for start in range(0, n, NAMES_AT_A_TIME):
-            growing = np.arange(start, min(start + NAMES_AT_A_TIME, n))  # names, a of them
-            rows = first_rows[growing]
-            for step in range(steps):
-                of_rows = limits.take(rows - n_contexts if step < n_short else rows, axis=0)  # (a, V)
-                drawn = (of_rows >= uniforms[growing, step][:, None]).argmax(axis=1)  # (a, V) -> (a,)
-                tokens[growing, p + step] = drawn
-                log_prob[growing] += self._log_p.take(rows * n_ids + drawn)
-                longer = np.flatnonzero(drawn)  # the boundary is id 0
-                if len(longer) == 0:
-                    break
-                longest = max(longest, step + 1)
-                growing = growing[longer]
-                rows = self._following.take(rows[longer]) + drawn[longer]
-        length = np.count_nonzero(prefix) + longest if n else 0
+        for step in range(steps):
+            of_step, row = (short_draws, rows // short_rows.step) if step < n_short else (draws, rows)
+            drawn = of_step.ids(row, uniform.take(at))  # (a,)
+            ids[at] = drawn
+            log_prob[growing] += self._log_p.take(rows * n_ids + drawn)
+            longer = np.flatnonzero(drawn != BOUNDARY)
+            if len(longer) == 0:
+                break
+            longest = step + 1
+            growing, at = growing[longer], at[longer] + 1
+            rows = self._following.take(rows[longer]) + drawn[longer]
+        tokens = np.zeros((n, p + longest), dtype=np.int64)
+        tokens[:, :p], tokens[:, p:] = prefix, ids.reshape(n, steps)[:, :longest]
+        length = np.count_nonzero(prefix) + longest if n else 0  # a prefix may have a boundary inside
         return tokens[:, :length], log_prob.astype(np.float32)
 
-    def limits(self, decoding: Decoding) -> NDArray[np.float32]:
-        """Limits after every context, then those without boundary, float32 (2R, V). The latest are kept."""
-        bent = (decoding.temperature, decoding.top_k, decoding.top_p)
-        latest = self._latest
-        if latest is None or latest[0] != bent:
-            scores = self._logits.astype(np.float64)
-            without = scores.copy()
-            without[:, BOUNDARY] = -np.inf
-            limits = np.concatenate([limits_of(scores, decoding), limits_of(without, decoding)])
-            latest = self._latest = bent, limits
-        return latest[1]
+    def draws(self, decoding: Decoding, rows: slice = slice(None), *, short: bool = False) -> Draws:
+        """Draws after the contexts with some numbers. The latest ones are kept."""
+        with self._lock:  # each is made once, and not by every thread
+            bent = Decoding(temperature=decoding.temperature, top_k=decoding.top_k, top_p=decoding.top_p)
+            return self._draws(bent, rows.start, rows.step, short)
+
+    def _make_draws(self, bent: Decoding, first: int | None, step: int | None, short: bool) -> Draws:
+        return Draws(self._logits[first::step], bent, short=short)
 
 
 def limits_of(scores: NDArray[np.float64], decoding: Decoding) -> NDArray[np.float32]:
@@ -111,6 +140,20 @@ def limits_of(scores: NDArray[np.float64], decoding: Decoding) -> NDArray[np.flo
     limits: NDArray[np.float32] = np.where(near * total < cumulative, near, below)
     limits[:, -1] = np.inf
     return limits
+
+
+def guide_of(limits: NDArray[np.float32], n_buckets: int) -> NDArray[np.unsignedinteger[Any]]:
+    """The id that all uniforms of a bucket draw, or V where they draw several: limits (R, V) -> (R, K)."""
+    n_rows, n_ids = limits.shape
+    small = np.min_scalar_type(n_ids)
+    # Limits in each bucket, in all those before the first (ids that are never drawn) and after the last.
+    width = n_buckets + 2
+    places = np.floor(limits * np.float32(n_buckets)).clip(-1, n_buckets).astype(np.int64)
+    places += np.arange(1, n_rows * width, width)[:, None]
+    inside = np.bincount(places.ravel(), minlength=n_rows * width).astype(small).reshape(n_rows, width)
+    below = inside.cumsum(axis=1, dtype=small)[:, :n_buckets]
+    guide: NDArray[np.unsignedinteger[Any]] = np.where(inside[:, 1:-1] > 0, small.type(n_ids), below)
+    return guide
 
 
 def stored_logits(content: bytes, n_contexts: int, n_ids: int) -> NDArray[np.float32] | None:

@@ -1,5 +1,6 @@
 """Names drawn from a table of logits are those that are drawn step by step, and those of the graph."""
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from makemore_pl.exported.metadata import TABLE
 from makemore_pl.runtime import engines
 from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
 from makemore_pl.runtime.engines import GraphSampler, open_engine
-from makemore_pl.runtime.table import LogitTable, limits_of, stored_logits
+from makemore_pl.runtime.table import LogitTable, guide_of, limits_of, stored_logits
 
 BENDS: list[dict[str, Any]] = [
     {},
@@ -84,6 +85,25 @@ def test_limits_are_exact(seed: int, bend: dict[str, Any], v: int) -> None:
         at, after = limits[:, i], np.nextafter(limits[:, i], np.float32(1))
         assert (draw(logits, at, decoding, 9)[at >= 0] <= i).all()
         assert (draw(logits, after, decoding, 9)[after < 1] > i).all()
+
+
+@given(seed=st.integers(0, 999), bend=st.sampled_from(BENDS), v=st.integers(2, 9), k=st.integers(0, 6))
+def test_a_guide_table_knows_what_a_whole_bucket_draws(
+    seed: int, bend: dict[str, Any], v: int, k: int
+) -> None:
+    """And says so of all buckets but those with a limit inside."""
+    logits = np.random.default_rng(seed).normal(0, 4, (20, v))
+    decoding, n_buckets = Decoding(**bend), 1 << k
+    limits = limits_of(logits.copy(), decoding)
+    guide = guide_of(limits, n_buckets)
+    edges = (np.arange(n_buckets + 1) / n_buckets).astype(np.float32)
+    for bucket, (first, after) in enumerate(itertools.pairwise(edges)):
+        at = np.full(20, first)
+        drawn = draw(logits, at, decoding, 9)
+        drawn_last = draw(logits, np.nextafter(np.full(20, after), np.float32(0)), decoding, 9)
+        inside = ((first <= limits) & (limits < after)).any(axis=1)
+        np.testing.assert_array_equal(guide[:, bucket], np.where(inside, v, drawn))
+        assert (drawn == drawn_last)[~inside].all()
 
 
 @pytest.fixture(scope="module")
