@@ -64,7 +64,7 @@ class Sampler:
     def _conditionals(self) -> "Conditionals":
         from makemore_pl.runtime.exact import Conditionals, next_character_model
 
-        return Conditionals(next_character_model(self._engine, self._file["path"]))
+        return Conditionals(next_character_model(self._engine))
 
     @cached_property
     def _codepoints(self) -> NDArray[np.int32]:
