@@ -33,11 +33,11 @@ NAMES_AT_A_TIME = 1 << 14
 NAMES_PER_THREAD = 10_000
 """Fewest that are worth a thread: between NumPy's many short calls, threads wait for Python's lock."""
 DRAWS_PER_CONTEXT = 4
-"""A table pays for requests that may take at least this many draws for each of its contexts."""
+"""Tables pay for requests that may take at least this many draws for each context of one of them."""
 MOST_LOGITS = 1 << 21
 """Of a table that names are drawn from: what is made from it takes 32 MiB."""
-MOST_KEPT = 1 << 22
-"""Logits of all tables that are kept."""
+MOST_KEPT = 1 << 23
+"""Logits of all tables that are kept, one for each label: with what is made from them, 128 MiB."""
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,10 +46,16 @@ def are_few(space: ContextSpace) -> bool:
     return math.prod([space.vocab_size] * (space.block_size + 1)) <= MOST_LOGITS
 
 
+def n_kept(space: ContextSpace) -> int:
+    """Tables that are kept, at least one."""
+    return max(1, MOST_KEPT // math.prod([space.vocab_size] * (space.block_size + 1)))
+
+
 def pays(space: ContextSpace, uniforms: NDArray[np.float32], label_ids: NDArray[np.int64] | None) -> bool:
-    """True where a request takes so many draws that they are worth the tables of its labels."""
-    n_tables = uniforms.size // (DRAWS_PER_CONTEXT * space.vocab_size**space.block_size)
-    return n_tables > 0 and (label_ids is None or len(different(label_ids)) <= n_tables)
+    """True where a request takes so many draws that its tables pay: soon if they are kept, else at once."""
+    n_paid = uniforms.size // (DRAWS_PER_CONTEXT * space.vocab_size**space.block_size)
+    n_tables = 1 if label_ids is None or n_paid == 0 else len(different(label_ids))
+    return n_paid > 0 and n_tables <= max(n_paid, n_kept(space))
 
 
 def different(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -176,9 +182,8 @@ class LogitTables:
     """
 
     def __init__(self, space: ContextSpace, logits_of: Callable[[int], NDArray[np.float32]]) -> None:
-        self._n_ids, self._n_contexts = space.vocab_size, space.vocab_size**space.block_size
-        n_kept = max(1, MOST_KEPT // (self._n_contexts * self._n_ids))
-        self._kept = functools.lru_cache(n_kept)(lambda n: LogitTable(logits_of(n), space.block_size))
+        self._n_ids = space.vocab_size
+        self._kept = functools.lru_cache(n_kept(space))(lambda n: LogitTable(logits_of(n), space.block_size))
         self._lock = threading.Lock()
 
     def of(self, label: int) -> LogitTable:

@@ -169,12 +169,17 @@ def test_only_the_labels_asked_for_need_tables_and_the_latest_are_kept(
         np.testing.assert_array_equal(tokens, expected)
 
 
-def test_tables_pay_by_the_number_of_labels_asked_for() -> None:
-    space, uniforms = ContextSpace(5, 2, n_labels=4), np.zeros((2 * DRAWS_PER_CONTEXT, 25), np.float32)
-    assert pays(space, uniforms, None)
-    assert not pays(space, uniforms[: DRAWS_PER_CONTEXT - 1], None)
-    for n_labels in (1, 2, 3):
-        assert pays(space, uniforms, 5 + np.resize(np.arange(n_labels), len(uniforms))) == (n_labels <= 2)
+def test_tables_that_are_not_kept_must_pay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, uniforms = ContextSpace(5, 2, n_labels=5), np.zeros((2 * DRAWS_PER_CONTEXT, 25), np.float32)
+    few = uniforms[: DRAWS_PER_CONTEXT - 1]
+    for n_kept, most in ((0, 2), (1, 2), (3, 3), (9, 5)):
+        monkeypatch.setattr(table, "MOST_KEPT", n_kept * 25 * 5)
+        assert pays(space, uniforms, None)
+        assert not pays(space, few, None)
+        for n_labels in range(1, 6):
+            label_ids = 5 + np.resize(np.arange(n_labels), len(uniforms))
+            assert pays(space, uniforms, label_ids) == (n_labels <= most)
+            assert not pays(space, few, label_ids[: len(few)])
 
 
 def rename(model: onnx.ModelProto) -> None:
