@@ -140,7 +140,7 @@ def twenty_lines(file: Path) -> Generate:
     engine = open_engine(file)
     assert isinstance(engine, GraphSampler)
     assert engine.tables is not None
-    logits = engine.tables.of(0).logits
+    logits = engine.tables.of([0]).logits
     n_contexts, vocab_size = logits.shape
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     cumulative = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)  # (V^T, V)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError
 from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo
 from makemore_pl.exported.session import OnnxFile, Signature, read_onnx
+from makemore_pl.exported.stored_table import stored_logits
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
-from makemore_pl.runtime.table import CORES, LogitTables, are_few, pays, stored_logits
+from makemore_pl.runtime.table import CORES, LogitTables, are_few, pays
 
 MOST = np.iinfo(np.int64).max
 """Largest int64."""

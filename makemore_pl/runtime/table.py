@@ -7,7 +7,7 @@ limit the uniform does not exceed. Limits are made once, for all contexts, and a
 A *guide table* (Chen and Asau 1974) saves most comparisons: it divides the uniforms into K buckets and holds,
 for each, the id that all of them draw. Only in a bucket with a limit inside are limits compared.
 
-A label is known before the first draw, so each has a table of its own: only those asked for are made.
+Only those labels have rows in the table that were asked for.
 
 Notation: n names, V vocabulary size, T block size, R contexts: V^T.
 """
@@ -16,7 +16,7 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.context_space import ContextSpace
-from makemore_pl.exported.metadata import TABLE
 from makemore_pl.runtime.decoding import Decoding, bend, log_softmax, prefix_log_prob
 from makemore_pl.vocabulary import BOUNDARY
 
@@ -33,11 +32,11 @@ NAMES_AT_A_TIME = 1 << 14
 NAMES_PER_THREAD = 10_000
 """Fewest that are worth a thread: between NumPy's many short calls, threads wait for Python's lock."""
 DRAWS_PER_CONTEXT = 4
-"""Tables pay for requests that may take at least this many draws for each context of one of them."""
+"""A table pays for requests that may take at least this many draws for each context of one label."""
 MOST_LOGITS = 1 << 21
-"""Of a table that names are drawn from: what is made from it takes 32 MiB."""
+"""Of one label in a table: what is made from it takes 32 MiB."""
 MOST_KEPT = 1 << 23
-"""Logits of all tables that are kept, one for each label: with what is made from them, 128 MiB."""
+"""Of all labels in it: 128 MiB."""
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,16 +45,15 @@ def are_few(space: ContextSpace) -> bool:
     return math.prod([space.vocab_size] * (space.block_size + 1)) <= MOST_LOGITS
 
 
-def n_kept(space: ContextSpace) -> int:
-    """Tables that are kept, at least one."""
+def most_labels(space: ContextSpace) -> int:
+    """Labels that a table has at most: as many as fit, at least one."""
     return max(1, MOST_KEPT // math.prod([space.vocab_size] * (space.block_size + 1)))
 
 
 def pays(space: ContextSpace, uniforms: NDArray[np.float32], label_ids: NDArray[np.int64] | None) -> bool:
-    """True where a request takes so many draws that its tables pay: soon if they are kept, else at once."""
-    n_paid = uniforms.size // (DRAWS_PER_CONTEXT * space.vocab_size**space.block_size)
-    n_tables = 1 if label_ids is None or n_paid == 0 else len(different(label_ids))
-    return n_paid > 0 and n_tables <= max(n_paid, n_kept(space))
+    """True where a request takes so many draws that a table pays, and its labels fit into one."""
+    enough = uniforms.size >= DRAWS_PER_CONTEXT * space.vocab_size**space.block_size
+    return enough and (label_ids is None or len(different(label_ids)) <= most_labels(space))
 
 
 def different(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -92,23 +90,39 @@ class Draws:
 
 
 class LogitTable:
-    """The logits of a model after every context, and names drawn from them. Many threads may call it.
+    """The logits of a model after all contexts of some labels, and names drawn from them.
+
+    Many threads may call it.
 
     Args:
-        logits: float32 (R, V), finite; row r is context number r.
+        logits: float32 (labels, R, V), finite; those of a label in the order of its contexts' numbers.
         block_size: T.
+        labels: their numbers; only number 0 where there are none.
     """
 
-    def __init__(self, logits: NDArray[np.float32], block_size: int) -> None:
-        n_contexts, n_ids = logits.shape
-        self.logits = logits
+    def __init__(self, logits: NDArray[np.float32], block_size: int, labels: list[int]) -> None:
+        self.labels = labels
+        self._n_contexts, self._n_ids = logits.shape[1:]  # R, V
+        self.logits = logits.reshape(-1, self._n_ids)  # a row for each context
         self._block_size = block_size
-        self._factors = n_ids ** np.arange(block_size - 1, -1, -1)
-        self._log_p = log_softmax(logits).ravel()
-        # The next context's number when the boundary is drawn, (R,): a look-up is faster than a remainder.
-        self._following = np.arange(n_contexts) * n_ids % n_contexts
+        self._factors = self._n_ids ** np.arange(block_size - 1, -1, -1)
+        self._log_p = log_softmax(self.logits).ravel()
+        # The next context's row when the boundary is drawn: a look-up is faster than a remainder.
+        first = np.arange(len(labels))[:, None] * self._n_contexts
+        self._following = (first + np.arange(self._n_contexts) * self._n_ids % self._n_contexts).ravel()
         self._draws = functools.lru_cache(maxsize=3)(self._make_draws)
         self._lock = threading.Lock()
+
+    def next_logits(self, rows: NDArray[np.int64], characters: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits float32 (n, V) after the labels that begin at some rows, (n,), and characters, (n, T)."""
+        logits: NDArray[np.float32] = self.logits[rows + characters @ self._factors]
+        return logits
+
+    def first_rows(self, label_numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row with which each label begins."""
+        places = np.zeros(max(self.labels) + 1, dtype=np.int64)
+        places[self.labels] = np.arange(len(self.labels)) * self._n_contexts
+        return places[label_numbers]
 
     def draw(
         self,
@@ -116,6 +130,7 @@ class LogitTable:
         uniforms: NDArray[np.float32],
         prefix: NDArray[np.int64],
         decoding: Decoding,
+        rows: NDArray[np.int64],
         ids: NDArray[Any],
         log_prob: NDArray[np.float64],
     ) -> int:
@@ -126,28 +141,27 @@ class LogitTable:
             uniforms: float32 (n * steps,), steps for each of the n.
             prefix: int64 (p,), ids at the start of every name.
             decoding: how each character is drawn.
+            rows: int64 (a,), `first_rows` of their labels.
             ids: zeros, (n * steps,): the ids drawn are written here.
-            log_prob: float64 (n,): the log-likelihoods are written here, in nats.
+            log_prob: float64 (n,), of the prefix: those of all draws are added, in nats.
 
         Returns:
             The most characters drawn of a name.
         """
-        n_contexts, n_ids = self.logits.shape
         steps = len(uniforms) // len(log_prob)
         padded = np.concatenate([np.full(self._block_size, BOUNDARY), prefix])
         first = int(padded[-self._block_size :] @ self._factors)
-        log_prob[names] = self._log_prob_of(prefix)
         n_short = decoding.min_length - len(prefix)  # draws that may not end a name
-        # By default it is the first alone, after one context.
-        short_rows = range(first, first + 1) if n_short == 1 else range(n_contexts)
+        # By default it is the first alone, after one context of each label.
+        short_rows = slice(first, None, self._n_contexts) if n_short == 1 else slice(0, None, 1)
         draws = self._draws_after(decoding)
         short_draws = self._draws_after(decoding, short_rows) if n_short > 0 else draws
-        rows, at = np.full(len(names), first), names * steps  # contexts; where each name's next id stands
+        rows, at = rows + first, names * steps  # contexts; where each name's next id stands
         for step in range(steps):
             u = uniforms.take(at)  # (a,)
-            drawn = short_draws.ids(rows - short_rows.start, u) if step < n_short else draws.ids(rows, u)
+            drawn = short_draws.ids(rows // short_rows.step, u) if step < n_short else draws.ids(rows, u)
             ids[at] = drawn
-            log_prob[names] += self._log_p.take(rows * n_ids + drawn)
+            log_prob[names] += self._log_p.take(rows * self._n_ids + drawn)
             longer = np.flatnonzero(drawn != BOUNDARY)
             if len(longer) == 0:
                 return step
@@ -155,26 +169,18 @@ class LogitTable:
             rows = self._following.take(rows[longer]) + drawn[longer]
         return steps
 
-    def _log_prob_of(self, prefix: NDArray[np.int64]) -> float:
-        def next_logits(context: NDArray[np.int64]) -> NDArray[np.float32]:
-            logits: NDArray[np.float32] = self.logits[context @ self._factors]
-            return logits
-
-        return float(prefix_log_prob(next_logits, self._block_size, prefix, np.empty((1, 0), np.int64))[0])
-
-    def _draws_after(self, decoding: Decoding, short_rows: range | None = None) -> Draws:
+    def _draws_after(self, decoding: Decoding, short_rows: slice | None = None) -> Draws:
         """Draws after all contexts, or after some without the boundary. The latest ones are kept."""
         bent = Decoding(temperature=decoding.temperature, top_k=decoding.top_k, top_p=decoding.top_p)
         with self._lock:  # each is made once, and not by every thread
-            return self._draws(bent, short_rows)
+            return self._draws(bent, *((short_rows.start, short_rows.step) if short_rows else (0, 0)))
 
-    def _make_draws(self, bent: Decoding, short_rows: range | None) -> Draws:
-        rows = range(len(self.logits)) if short_rows is None else short_rows
-        return Draws(self.logits[rows.start : rows.stop], bent, short=short_rows is not None)
+    def _make_draws(self, bent: Decoding, start: int, step: int) -> Draws:
+        return Draws(self.logits[start :: step or 1], bent, short=step > 0)
 
 
 class LogitTables:
-    """A table for each label, or one where there are none. The latest ones are kept.
+    """A table of those labels that were asked for, or of the only one where there are none.
 
     Args:
         space: all contexts.
@@ -182,15 +188,20 @@ class LogitTables:
     """
 
     def __init__(self, space: ContextSpace, logits_of: Callable[[int], NDArray[np.float32]]) -> None:
-        self._n_ids = space.vocab_size
-        self._kept = functools.lru_cache(n_kept(space))(lambda n: LogitTable(logits_of(n), space.block_size))
+        self._space, self._logits_of = space, logits_of
+        self._latest: LogitTable | None = None
         self._lock = threading.Lock()
 
-    def of(self, label: int) -> LogitTable:
-        """The table of a label, by its number; of number 0, where there are none."""
+    def of(self, labels: list[int]) -> LogitTable:
+        """A table that has these labels, by their numbers; number 0, where there are none."""
         with self._lock:
-            table: LogitTable = self._kept(label)
-        return table
+            before = self._latest.labels if self._latest else []
+            if self._latest is None or not set(labels) <= set(before):
+                both = sorted({*before, *labels})
+                kept = both if len(both) <= most_labels(self._space) else labels
+                logits = np.stack([self._logits_of(label) for label in kept])
+                self._latest = LogitTable(logits, self._space.block_size, kept)
+            return self._latest
 
     def generate(
         self,
@@ -201,15 +212,26 @@ class LogitTables:
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Draw names; arguments and results are those of `sample_stepwise`, but for the ids' integer type."""
         n, steps = uniforms.shape
-        uniform, ids = uniforms.ravel(), np.zeros(n * steps, np.min_scalar_type(self._n_ids))
-        log_prob = np.zeros(n)
+        v, block_size = self._space.vocab_size, self._space.block_size
+        numbers = np.zeros(n, dtype=np.int64) if label_ids is None else label_ids - v
+        table = self.of(different(numbers).tolist() or [0])
+        rows = table.first_rows(numbers)
+        log_prob = prefix_log_prob(
+            lambda contexts: table.next_logits(contexts[:, 0], contexts[:, 1:]),
+            block_size,
+            prefix,
+            rows[:, None],
+        )
+        uniform, ids = uniforms.ravel(), np.zeros(n * steps, np.min_scalar_type(v))
 
-        def draw(part: tuple[int, NDArray[np.int64]]) -> int:
-            label, names = part
-            return self.of(label).draw(names, uniform, prefix, decoding, ids, log_prob)
+        def draw(part: slice) -> int:
+            names = np.arange(part.start, part.stop)
+            return table.draw(names, uniform, prefix, decoding, rows[part], ids, log_prob)
 
         n_threads = max(1, min(CORES, n // NAMES_PER_THREAD))
-        parts = list(self._parts(n, n_threads, label_ids))
+        n_parts = n_threads * -(-n // (n_threads * NAMES_AT_A_TIME))  # as many for each thread
+        bounds = [n * part // n_parts for part in range(n_parts + 1)] if n else []
+        parts = map(slice, bounds, bounds[1:])
         if n_threads == 1:
             longest = max(map(draw, parts), default=0)
         else:
@@ -221,22 +243,6 @@ class LogitTables:
         tokens = np.concatenate([before, ids.reshape(n, steps)[:, :longest]], axis=1)  # (n, p + longest)
         length = np.count_nonzero(prefix) + longest if n else 0  # a prefix may have a boundary inside
         return tokens[:, :length], log_prob.astype(np.float32)
-
-    def _parts(
-        self, n: int, n_threads: int, label_ids: NDArray[np.int64] | None
-    ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Labels, and some names of each: no more than are drawn at a time, and as many for each thread."""
-        n_rounds = -(-n // (n_threads * NAMES_AT_A_TIME))
-        most = -(-n // max(1, n_threads * n_rounds))
-        if label_ids is None:
-            names_of = {0: np.arange(n)}
-        else:
-            names_of = {
-                i - self._n_ids: np.flatnonzero(label_ids == i) for i in different(label_ids).tolist()
-            }
-        for label, names in names_of.items():
-            for start in range(0, len(names), max(1, most)):
-                yield label, names[start : start + most]
 
 
 def limits_of(scores: NDArray[np.float64], decoding: Decoding) -> NDArray[np.float32]:
@@ -266,26 +272,3 @@ def guide_of(limits: NDArray[np.float32], n_buckets: int) -> NDArray[np.unsigned
     below = inside.cumsum(axis=1, dtype=small)[:, :n_buckets]
     guide: NDArray[np.unsignedinteger[Any]] = np.where(inside[:, 1:-1] > 0, small.type(n_ids), below)
     return guide
-
-
-def stored_logits(content: bytes, n_contexts: int, n_ids: int) -> NDArray[np.float32] | None:
-    """Find the tensor `TABLE` in the bytes of an ONNX file: float32 (contexts, V), read-only.
-
-    ONNX Runtime hands out no tensor of a graph but its outputs. A protocol buffer holds a tensor as its
-    shape, type and name, then the numbers as they are (TensorProto in onnx.proto): these are searched for.
-
-    Returns:
-        None where they are not there in this order, as in a file that another program has written again.
-    """
-
-    def number(n: int) -> bytes:  # a varint: 7 bits a byte, the lowest first
-        return bytes([n & 127 | 128]) + number(n >> 7) if n > 127 else bytes([n])
-
-    shape = b"\x08" + number(n_contexts) + b"\x08" + number(n_ids)
-    float32, name = b"\x10\x01", b"\x42" + number(len(TABLE)) + TABLE.encode()
-    head = shape + float32 + name + b"\x4a" + number(4 * n_contexts * n_ids)
-    at = content.find(head)
-    start = at + len(head)
-    if at < 0 or content.find(head, start) >= 0 or len(content) < start + 4 * n_contexts * n_ids:
-        return None
-    return np.frombuffer(content, "<f4", n_contexts * n_ids, start).reshape(n_contexts, n_ids)

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from makemore_pl import Sampler
 from makemore_pl.context_space import ContextSpace
 from makemore_pl.exported.metadata import TABLE
+from makemore_pl.exported.stored_table import stored_logits
 from makemore_pl.runtime import table
 from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
 from makemore_pl.runtime.engines import GraphSampler, open_engine
@@ -24,7 +25,6 @@ from makemore_pl.runtime.table import (
     guide_of,
     limits_of,
     pays,
-    stored_logits,
 )
 
 BENDS: list[dict[str, Any]] = [
@@ -149,37 +149,33 @@ def test_many_names_are_drawn_from_the_table_and_few_are_not(
     assert drawn == [n]
 
 
-def test_only_the_labels_asked_for_need_tables_and_the_latest_are_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made: list[int] = []
+def test_only_the_labels_asked_for_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those asked for before, as long as all of them fit."""
     space = ContextSpace(5, 2, n_labels=4)
     logits = np.random.default_rng(0).normal(size=(4, 25, 5)).astype(np.float32)
-    monkeypatch.setattr(table, "MOST_KEPT", 2 * 25 * 5)
-    tables = LogitTables(space, lambda label: made.append(label) or logits[label])
+    monkeypatch.setattr(table, "MOST_KEPT", 3 * 25 * 5)
+    tables = LogitTables(space, logits.__getitem__)
     uniforms, nothing = np.random.default_rng(1).random((60, 10), dtype=np.float32), np.array([], np.int64)
-    for labels, due in (([1, 3], [1, 3]), ([3, 1], []), ([2], [2]), ([0, 2, 3], [0, 3])):
-        made.clear()
+    for labels, due in (([1, 3], [1, 3]), ([3], [1, 3]), ([2], [1, 2, 3]), ([2, 0], [0, 2])):
         label_ids = 5 + np.resize(labels, 60)
         tokens, _ = tables.generate(uniforms, nothing, Decoding(), label_ids)
-        assert sorted(made) == due
+        assert tables.of([labels[0]]).labels == due
         expected, _ = sample_stepwise(
             lambda c: logits.reshape(-1, 5)[space.numbers(c)], 2, uniforms, nothing, Decoding(), label_ids
         )
         np.testing.assert_array_equal(tokens, expected)
 
 
-def test_tables_that_are_not_kept_must_pay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    space, uniforms = ContextSpace(5, 2, n_labels=5), np.zeros((2 * DRAWS_PER_CONTEXT, 25), np.float32)
-    few = uniforms[: DRAWS_PER_CONTEXT - 1]
-    for n_kept, most in ((0, 2), (1, 2), (3, 3), (9, 5)):
-        monkeypatch.setattr(table, "MOST_KEPT", n_kept * 25 * 5)
+def test_a_table_pays_by_the_draws_and_where_the_labels_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, uniforms = ContextSpace(5, 2, n_labels=5), np.zeros((DRAWS_PER_CONTEXT, 25), np.float32)
+    for most in (0, 1, 3):
+        monkeypatch.setattr(table, "MOST_KEPT", most * 25 * 5)
         assert pays(space, uniforms, None)
-        assert not pays(space, few, None)
-        for n_labels in range(1, 6):
+        assert not pays(space, uniforms[1:], None)
+        for n_labels in range(1, 5):
             label_ids = 5 + np.resize(np.arange(n_labels), len(uniforms))
-            assert pays(space, uniforms, label_ids) == (n_labels <= most)
-            assert not pays(space, few, label_ids[: len(few)])
+            assert pays(space, uniforms, label_ids) == (n_labels <= max(1, most))
+            assert not pays(space, uniforms[1:], label_ids[1:])
 
 
 def rename(model: onnx.ModelProto) -> None:
