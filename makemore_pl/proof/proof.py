@@ -86,7 +86,7 @@ def prove(
             # file or from `model.onnx` beside it.
             in_call = open_engine(path, prepare=False, content=stored.content)
             samplers += [engine.generate_all, cast(GraphSampler, in_call).generate_all]
-            if engine.tables is not None:
+            if engine.tables is not None and engine.tables.hold_all:
                 samplers.append(engine.generate_by_tables)
 
     checks = compare(reference, [*candidates, *models], chunks_with_progress(contexts))

@@ -189,6 +189,7 @@ class LogitTables:
 
     def __init__(self, space: ContextSpace, logits_of: Callable[[int], NDArray[np.float32]]) -> None:
         self._space, self._logits_of = space, logits_of
+        self.hold_all = space.n_labels <= most_labels(space)  # labels at once
         self._latest: LogitTable | None = None
         self._lock = threading.Lock()
 
