@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError, NotExactError, RequestError
 from makemore_pl.exported.metadata import MODEL_FILE
 from makemore_pl.runtime.decoding import bend, log_softmax
-from makemore_pl.runtime.engines import CONTEXTS_PER_CALL, GraphSampler, NextCharacterModel
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel
 from makemore_pl.runtime.request import Wish
 from makemore_pl.wishes.conditional import Conditional, LogProbs
 from makemore_pl.wishes.mixture import Mixture
