@@ -139,11 +139,9 @@ def twenty_lines(file: Path) -> Generate:
     """A table of cumulative probabilities, the names still alive, one comparison a step; texts included."""
     engine = open_engine(file)
     assert isinstance(engine, GraphSampler)
-    assert engine.table is not None
-    vocab_size, block_size = len(engine.info.vocabulary), engine.info.block_size
-    n_contexts = vocab_size**block_size
-    places = vocab_size ** np.arange(block_size - 1, -1, -1)
-    logits = engine.table.next_logits(np.arange(n_contexts)[:, None] // places % vocab_size)
+    assert engine.tables is not None
+    logits = engine.tables.of([0]).logits
+    n_contexts, vocab_size = logits.shape
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     cumulative = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)  # (V^T, V)
     codepoints, rng = engine.info.vocabulary.token_codepoints, np.random.default_rng(0)

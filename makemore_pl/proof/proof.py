@@ -82,11 +82,12 @@ def prove(
             certificate = _certificate(weights, form, stored.model)
             models.append(Candidate(path.name, engine.next_logits, tolerance))
         else:
-            # As the runtime uses it: tables computed at load, or in the call; or all logits taken from it.
+            # As the runtime uses it: tables computed at load, or in the call; or all logits taken, from the
+            # file or from `model.onnx` beside it.
             in_call = open_engine(path, prepare=False, content=stored.content)
             samplers += [engine.generate_all, cast(GraphSampler, in_call).generate_all]
-            if engine.table is not None:
-                samplers.append(engine.generate_by_table)
+            if engine.tables is not None and engine.tables.hold_all:
+                samplers.append(engine.generate_by_tables)
 
     checks = compare(reference, [*candidates, *models], chunks_with_progress(contexts))
     for model in models:

@@ -1,10 +1,10 @@
 """The two kinds of exported file behind one method, `generate`: uniform draws in, names out."""
 
 import math
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,22 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makemore_pl.errors import ModelFileError
-from makemore_pl.exported.metadata import ModelInfo
+from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo
 from makemore_pl.exported.session import OnnxFile, Signature, read_onnx
+from makemore_pl.exported.stored_table import stored_logits
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
-from makemore_pl.runtime.table import LogitTable, stored_logits
+from makemore_pl.runtime.table import CORES, LogitTables, are_few, pays
 
 MOST = np.iinfo(np.int64).max
 """Largest int64."""
 NAMES_PER_THREAD = 1_000
-"""Fewest names that are worth a thread of their own."""
-NAMES_PER_THREAD_BY_TABLE = 20_000
-"""The same where NumPy draws them: between its many short calls, threads wait for Python's lock."""
-DRAWS_PER_CONTEXT = 4
-"""Names are drawn from a file's table if they may take at least this many draws for each of its contexts."""
-MOST_LOGITS = 1 << 21
-"""Of a table that names are drawn from: what is made from it takes 32 MiB."""
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Fewest names that are worth a thread of their own in ONNX Runtime."""
+CONTEXTS_PER_CALL = 1 << 14
+"""Bounds the memory of the network's hidden layers."""
 
 SAMPLER_INPUTS: Signature = {
     "uniforms": ("tensor(float)", [None, None]),
@@ -51,7 +47,10 @@ Names: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 class NextCharacterModel:
-    """An open `model.onnx`: logits of the next character. Names are drawn step by step with NumPy."""
+    """An open `model.onnx`: logits of the next character. Names are drawn from them with NumPy.
+
+    That is done step by step; or, if names are so many that it pays, from the logits of all contexts.
+    """
 
     def __init__(self, file: OnnxFile, info: ModelInfo) -> None:
         self._vocab_size = len(info.vocabulary)
@@ -107,35 +106,70 @@ class NextCharacterModel:
         Returns:
             Code points int32 (n, length), 0 after the end, and log_prob float32 (n,).
         """
-        tokens, log_prob = sample_stepwise(
-            self.next_logits, self.info.block_size, uniforms, prefix, decoding, label_ids
-        )
+        if pays(self.info.space, uniforms, label_ids) and self.tables is not None:
+            tokens, log_prob = self.tables.generate(uniforms, prefix, decoding, label_ids)
+        else:
+            tokens, log_prob = sample_stepwise(
+                self.next_logits, self.info.block_size, uniforms, prefix, decoding, label_ids
+            )
         return _expect_names((self._codepoints[tokens], log_prob), len(uniforms), self._file.path)
+
+    @cached_property
+    def tables(self) -> LogitTables | None:
+        """The logits after all contexts, where these are few."""
+        space = self.info.space
+        return LogitTables(space, self._logits_of) if are_few(space) else None
+
+    def _logits_of(self, label: int) -> NDArray[np.float32]:
+        space = self.info.space
+        n_contexts = space.vocab_size**space.block_size
+        numbers = np.arange(label * n_contexts, (label + 1) * n_contexts)
+        parts = np.split(numbers, range(CONTEXTS_PER_CALL, n_contexts, CONTEXTS_PER_CALL))
+        logits = np.concatenate([self.next_logits(space.contexts(part)) for part in parts])  # (R, V)
+        if not np.isfinite(logits).all():
+            raise ModelFileError(f"{self._file.path}: damaged (its logits are NaN or infinite)")
+        return logits
 
 
 class GraphSampler:
     """An open `sampler.onnx`: the whole loop inside the graph. One call makes all names.
 
-    Where the file stores all logits, names that are so many that it pays are drawn from these with NumPy.
+    Names that are so many that it pays are drawn with NumPy: from the logits of all contexts, which the file
+    stores in form `table`, and `model.onnx` beside it computes in the others.
     """
 
     def __init__(self, file: OnnxFile, info: ModelInfo, content: bytes) -> None:
         file.expect_signature(SAMPLER_INPUTS | LABEL if info.labels else SAMPLER_INPUTS, SAMPLER_OUTPUTS)
         self.info = info
+        self.path = file.path
         self._file = file
         self._codepoints = info.vocabulary.token_codepoints
         n_ids = len(self._codepoints)
         self.entries_per_name = n_ids  # of a step's matrices
-        self._n_contexts = info.space.total
-        searched = info.form == "table" and self._n_contexts * n_ids <= MOST_LOGITS
-        self._logits = stored_logits(content, self._n_contexts, n_ids) if searched else None
+        searched = info.form == "table" and are_few(info.space)
+        self._logits = stored_logits(content, info.space.total, n_ids) if searched else None
 
     @cached_property
-    def table(self) -> LogitTable | None:
-        """The logits that the file stores, if its form is `table` and they are not too many."""
-        if self._logits is None or not np.isfinite(self._logits).all():
-            return None  # then the graph is asked
-        return LogitTable(self._logits, self.info.space)
+    def model(self) -> NextCharacterModel | None:
+        """`model.onnx` of the same export, which gives logits; None if it is not beside this file."""
+        beside = self.path.with_name(MODEL_FILE)
+        if beside.is_file():
+            model = open_engine(beside)
+            if isinstance(model, NextCharacterModel) and model.info.export_id == self.info.export_id:
+                return model
+        return None
+
+    @cached_property
+    def tables(self) -> LogitTables | None:
+        """The logits after all contexts, where these are few and can be had."""
+        if self.info.form != "table":
+            with suppress(ModelFileError):  # then the graph is asked
+                return self.model.tables if self.model is not None else None
+        logits = self._logits
+        if logits is None or not np.isfinite(logits).all():
+            return None
+        n_labels = max(1, self.info.space.n_labels)
+        return LogitTables(self.info.space, np.split(logits, n_labels).__getitem__)
 
     def generate(
         self,
@@ -145,40 +179,35 @@ class GraphSampler:
         label_ids: NDArray[np.int64] | None = None,
     ) -> Names:
         """Draw n names; see `NextCharacterModel.generate`."""
-
-        table = self.table if uniforms.size >= DRAWS_PER_CONTEXT * self._n_contexts else None
+        if pays(self.info.space, uniforms, label_ids) and self.tables is not None:
+            tokens, log_prob = self.tables.generate(uniforms, prefix, decoding, label_ids)
+            return self._codepoints[tokens], log_prob
 
         def run(part: slice) -> Names:
             labels = None if label_ids is None else label_ids[part]
-            if table is not None:
-                tokens, log_prob = table.generate(uniforms[part], prefix, decoding, labels)
-                return self._codepoints[tokens], log_prob
             names = self._run(["codepoints", "log_prob"], uniforms[part], prefix, decoding, labels)
-            return _expect_names((names[0], names[1]), len(uniforms[part]), self._file.path)
+            return _expect_names((names[0], names[1]), len(uniforms[part]), self.path)
 
-        least = NAMES_PER_THREAD if table is None else NAMES_PER_THREAD_BY_TABLE
-        n_parts = min(_CORES, len(uniforms) // least)
+        n_parts = min(CORES, len(uniforms) // NAMES_PER_THREAD)
         if n_parts <= 1:
             return run(slice(None))
-        if table is not None:
-            table.limits(decoding)  # made once, and not by each thread
         bounds = [len(uniforms) * part // n_parts for part in range(n_parts + 1)]
-        # ONNX Runtime and NumPy release Python's lock while they run. The pool lives for this call alone: so
-        # none of its threads can be missing after a fork.
+        # ONNX Runtime releases Python's lock while it runs. The pool lives for this call alone: so none of
+        # its threads can be missing after a fork.
         with ThreadPoolExecutor(n_parts) as pool:
             return _join(list(pool.map(run, map(slice, bounds, bounds[1:]))))
 
-    def generate_by_table(
+    def generate_by_tables(
         self,
         uniforms: NDArray[np.float32],
         prefix: NDArray[np.int64],
         decoding: Decoding,
         label_ids: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-        """Draw names from the file's table, as `generate` does where that pays; see `generate_all`."""
-        assert self.table is not None
-        tokens, log_prob = self.table.generate(uniforms, prefix, decoding, label_ids)
-        return tokens, self._codepoints[tokens], log_prob
+        """Draw names from the tables, as `generate` does where that pays; see `generate_all`."""
+        assert self.tables is not None
+        tokens, log_prob = self.tables.generate(uniforms, prefix, decoding, label_ids)
+        return tokens.astype(np.int64), self._codepoints[tokens], log_prob
 
     def generate_all(
         self,
@@ -189,9 +218,9 @@ class GraphSampler:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         """Draw names in one call, with all outputs: ids int64 (n, length), code points, log_prob."""
         tokens, codepoints, log_prob = self._run(list(SAMPLER_OUTPUTS), uniforms, prefix, decoding, label_ids)
-        _expect_names((codepoints, log_prob), len(uniforms), self._file.path)
+        _expect_names((codepoints, log_prob), len(uniforms), self.path)
         if tokens.shape != codepoints.shape:
-            raise ModelFileError(f"{self._file.path}: damaged (it gives other than {len(uniforms):,} names)")
+            raise ModelFileError(f"{self.path}: damaged (it gives other than {len(uniforms):,} names)")
         return tokens, codepoints, log_prob
 
     def _run(

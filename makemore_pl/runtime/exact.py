@@ -2,7 +2,6 @@
 
 import math
 import threading
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import ModelFileError, NotExactError, RequestError
 from makemore_pl.exported.metadata import MODEL_FILE
 from makemore_pl.runtime.decoding import bend, log_softmax
-from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel
 from makemore_pl.runtime.request import Wish
 from makemore_pl.wishes.conditional import Conditional, LogProbs
 from makemore_pl.wishes.mixture import Mixture
@@ -43,26 +42,19 @@ class Conditionals:
         return found
 
 
-def next_character_model(engine: NextCharacterModel | GraphSampler, path: Path) -> NextCharacterModel:
+def next_character_model(engine: NextCharacterModel | GraphSampler) -> NextCharacterModel:
     """The engine itself; or, as `sampler.onnx` gives no logits, `model.onnx` of the same export beside it.
-
-    Args:
-        engine: what has been opened.
-        path: its file.
 
     Raises:
         NotExactError: there is no such file.
     """
     if isinstance(engine, NextCharacterModel):
         return engine
-    beside = path.with_name(MODEL_FILE)
-    if beside.is_file():
-        model = open_engine(beside)
-        if isinstance(model, NextCharacterModel) and model.info.export_id == engine.info.export_id:
-            return model
-    raise NotExactError(
-        f"the probabilities are in {MODEL_FILE} of the same export, which is not beside {path}"
-    )
+    if engine.model is None:
+        raise NotExactError(
+            f"the probabilities are in {MODEL_FILE} of the same export, which is not beside {engine.path}"
+        )
+    return engine.model
 
 
 def given(model: NextCharacterModel, wish: Wish) -> Given:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Sampler:
     def _conditionals(self) -> "Conditionals":
         from makemore_pl.runtime.exact import Conditionals, next_character_model
 
-        return Conditionals(next_character_model(self._engine, self._file["path"]))
+        return Conditionals(next_character_model(self._engine))
 
     @cached_property
     def _codepoints(self) -> NDArray[np.int32]:
@@ -90,7 +91,7 @@ class Sampler:
             MemoryLimitError: so many names are too many for a list; see `stream`.
         """
         request.require_memory()
-        names = [name for batch in self._start(request) for name in batch.names]
+        names = list(chain.from_iterable(batch.names for batch in self._start(request)))
         if len(names) < request.n:
             raise TooFewNamesError(request.n, len(names), names)
         return names

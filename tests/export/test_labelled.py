@@ -60,18 +60,26 @@ def test_the_file_is_the_checkpoint_read_by_hand(run: Path) -> None:
     assert report["checks"][0]["context_text"].split(": ")[0] in LABELS
 
 
-def test_many_names_are_drawn_from_the_table_of_all_labels(run: Path) -> None:
-    engine = open_engine(run / "sampler.onnx")
+@pytest.mark.parametrize("form", FORMS)
+def test_many_names_are_drawn_from_tables_in_every_form(run: Path, tmp_path: Path, form: str) -> None:
+    """As the graph draws them; where the file stores no logits, `model.onnx` beside it gives them."""
+    export_checkpoint(run / "best.ckpt", tmp_path, form)  # type: ignore[arg-type]  # one of FORMS
+    engine = open_engine(tmp_path / "sampler.onnx")
     assert isinstance(engine, GraphSampler)
-    assert engine.table is not None
+    assert engine.tables is not None
     rng, v = np.random.default_rng(3), len(engine.info.vocabulary)
     uniforms, label_ids = rng.random((3_000, 12), dtype=np.float32), v + rng.integers(3, size=3_000)
     for decoding in (Decoding(), Decoding(temperature=0.7, top_k=3, min_length=4)):
         request = uniforms, np.array([1, 2]), decoding, label_ids
-        codepoints, log_prob = engine.generate(*request)
-        due = engine.generate_all(*request)
-        np.testing.assert_array_equal(codepoints, due[1])
-        np.testing.assert_allclose(log_prob, due[2], atol=1e-4)
+        *names, log_prob = engine.generate_by_tables(*request)
+        *due, due_log_prob = engine.generate_all(*request)
+        np.testing.assert_array_equal(names, due)
+        np.testing.assert_allclose(log_prob, due_log_prob, atol=1e-4)
+    shutil.copy(run / "sampler.onnx", tmp_path / "model.onnx")  # gives no logits
+    alone = open_engine(tmp_path / "sampler.onnx")
+    assert isinstance(alone, GraphSampler)
+    assert (alone.tables is None) == (form != "table")
+    np.testing.assert_array_equal(alone.generate(*request)[0], names[1])
 
 
 @pytest.mark.parametrize("form", FORMS)

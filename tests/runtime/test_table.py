@@ -1,5 +1,6 @@
 """Names drawn from a table of logits are those that are drawn step by step, and those of the graph."""
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ from onnx import helper, numpy_helper
 from makemore_pl import Sampler
 from makemore_pl.context_space import ContextSpace
 from makemore_pl.exported.metadata import TABLE
-from makemore_pl.runtime import engines
+from makemore_pl.exported.stored_table import stored_logits
+from makemore_pl.runtime import table
 from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
 from makemore_pl.runtime.engines import GraphSampler, open_engine
-from makemore_pl.runtime.table import LogitTable, limits_of, stored_logits
+from makemore_pl.runtime.table import (
+    DRAWS_PER_CONTEXT,
+    LogitTables,
+    guide_of,
+    limits_of,
+    pays,
+)
 
 BENDS: list[dict[str, Any]] = [
     {},
@@ -61,13 +69,13 @@ def test_the_names_of_the_step_by_step_sampler(
     shape = max(1, n_labels) * v**t, v
     logits = np.zeros(shape, np.float32) if equal else rng.normal(0, 3, shape).astype(np.float32)
     space = ContextSpace(v, t, n_labels)
-    table = LogitTable(logits, space)
+    tables = LogitTables(space, np.split(logits, max(1, n_labels)).__getitem__)
     uniforms = rng.random((n, steps), dtype=np.float32)
     if equal:
         uniforms = (uniforms * v).astype(np.int64).astype(np.float32) / np.float32(v)
     label_ids = v + rng.integers(n_labels, size=n) if n_labels else None
     request = uniforms, np.array(prefix, dtype=np.int64), decoding, label_ids
-    tokens, log_prob = table.generate(*request)
+    tokens, log_prob = tables.generate(*request)
     expected, expected_log_prob = sample_stepwise(lambda c: logits[space.numbers(c)], t, *request)
     np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_allclose(log_prob, expected_log_prob, rtol=1e-6, atol=1e-6)
@@ -84,6 +92,25 @@ def test_limits_are_exact(seed: int, bend: dict[str, Any], v: int) -> None:
         at, after = limits[:, i], np.nextafter(limits[:, i], np.float32(1))
         assert (draw(logits, at, decoding, 9)[at >= 0] <= i).all()
         assert (draw(logits, after, decoding, 9)[after < 1] > i).all()
+
+
+@given(seed=st.integers(0, 999), bend=st.sampled_from(BENDS), v=st.integers(2, 9), k=st.integers(0, 6))
+def test_a_guide_table_knows_what_a_whole_bucket_draws(
+    seed: int, bend: dict[str, Any], v: int, k: int
+) -> None:
+    """And says so of all buckets but those with a limit inside."""
+    logits = np.random.default_rng(seed).normal(0, 4, (20, v))
+    decoding, n_buckets = Decoding(**bend), 1 << k
+    limits = limits_of(logits.copy(), decoding)
+    guide = guide_of(limits, n_buckets)
+    edges = (np.arange(n_buckets + 1) / n_buckets).astype(np.float32)
+    for bucket, (first, after) in enumerate(itertools.pairwise(edges)):
+        at = np.full(20, first)
+        drawn = draw(logits, at, decoding, 9)
+        drawn_last = draw(logits, np.nextafter(np.full(20, after), np.float32(0)), decoding, 9)
+        inside = ((first <= limits) & (limits < after)).any(axis=1)
+        np.testing.assert_array_equal(guide[:, bucket], np.where(inside, v, drawn))
+        assert (drawn == drawn_last)[~inside].all()
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +138,44 @@ def test_many_names_are_drawn_from_the_table_and_few_are_not(
     engine: GraphSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    monkeypatch.setattr(engines, "_CORES", 1)
     monkeypatch.setattr(
-        LogitTable, "generate", lambda self, u, *rest: drawn.append(len(u)) or (u.astype(int), u[:, 0])
+        LogitTables, "generate", lambda self, u, *rest: drawn.append(len(u)) or (u.astype(int), u[:, 0])
     )
     generate = partial(engine.generate, prefix=np.array([], np.int64), decoding=Decoding())
     contexts = len(engine.info.vocabulary) ** 3
-    for n in (engines.DRAWS_PER_CONTEXT * contexts // 30 - 1, engines.DRAWS_PER_CONTEXT * contexts // 30 + 1):
+    enough = DRAWS_PER_CONTEXT * contexts // 30
+    for n in (enough - 1, enough + 1):
         generate(np.zeros((n, 30), np.float32))
     assert drawn == [n]
+
+
+def test_only_the_labels_asked_for_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those asked for before, as long as all of them fit."""
+    space = ContextSpace(5, 2, n_labels=4)
+    logits = np.random.default_rng(0).normal(size=(4, 25, 5)).astype(np.float32)
+    monkeypatch.setattr(table, "MOST_KEPT", 3 * 25 * 5)
+    tables = LogitTables(space, logits.__getitem__)
+    uniforms, nothing = np.random.default_rng(1).random((60, 10), dtype=np.float32), np.array([], np.int64)
+    for labels, due in (([1, 3], [1, 3]), ([3], [1, 3]), ([2], [1, 2, 3]), ([2, 0], [0, 2])):
+        label_ids = 5 + np.resize(labels, 60)
+        tokens, _ = tables.generate(uniforms, nothing, Decoding(), label_ids)
+        assert tables.of([labels[0]]).labels == due
+        expected, _ = sample_stepwise(
+            lambda c: logits.reshape(-1, 5)[space.numbers(c)], 2, uniforms, nothing, Decoding(), label_ids
+        )
+        np.testing.assert_array_equal(tokens, expected)
+
+
+def test_a_table_pays_by_the_draws_and_where_the_labels_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, uniforms = ContextSpace(5, 2, n_labels=5), np.zeros((DRAWS_PER_CONTEXT, 25), np.float32)
+    for most in (0, 1, 3):
+        monkeypatch.setattr(table, "MOST_KEPT", most * 25 * 5)
+        assert pays(space, uniforms, None)
+        assert not pays(space, uniforms[1:], None)
+        for n_labels in range(1, 5):
+            label_ids = 5 + np.resize(np.arange(n_labels), len(uniforms))
+            assert pays(space, uniforms, label_ids) == (n_labels <= max(1, most))
+            assert not pays(space, uniforms[1:], label_ids[1:])
 
 
 def rename(model: onnx.ModelProto) -> None:
@@ -151,7 +207,7 @@ def test_a_file_without_the_table_is_sampled_by_its_graph(
     (tmp_path / "sampler.onnx").write_bytes(model.SerializeToString())
     engine = open_engine(tmp_path / "sampler.onnx", prepare=False)
     assert isinstance(engine, GraphSampler)
-    assert engine.table is None
+    assert engine.tables is None
     names = Sampler(tmp_path / "sampler.onnx").sample(5_000, seed=1)
     assert names == Sampler(run_folder).sample(5_000, seed=1)
 
