@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from helpers import ROOT, RunCommand, assert_one_line_error
+from helpers import QUICK, ROOT, RunCommand, assert_one_line_error
 
 from makemore_pl.cli import main
 
@@ -21,13 +21,14 @@ FILES = ("model.onnx", "sampler.onnx")
 
 
 @pytest.fixture(scope="module")
-def other_export(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
-    """The last weights of the run, not the best: another export of the same list."""
+def other_export(tmp_path_factory: pytest.TempPathFactory, short_list: Path) -> Path:
+    """Another training on the same list."""
     folder = tmp_path_factory.mktemp("other")
+    where = ["--trainer.default_root_dir", str(folder), "--run", "run", "--seed_everything", "7"]
     with pytest.raises(SystemExit) as end:
-        main(["export", str(run_folder / "last.ckpt"), "-o", str(folder)])
+        main(["fit", "--data.path", str(short_list), "--data.batch_size", "64", *QUICK, *where])
     assert end.value.code == 0
-    return folder
+    return folder / "run"
 
 
 def replace(source: Path, folder: Path) -> None:
