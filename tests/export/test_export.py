@@ -113,7 +113,7 @@ def wrong_model(weights: FoldedWeights, form: Form) -> onnx.ModelProto:
 
 def wrong_linear(g: GraphBuilder, x: str, linear: tuple[np.ndarray, np.ndarray]) -> str:
     """A writer that is wrong whenever it writes: only the logits can show it."""
-    return g.Gemm(x, np.float32(linear[0]), np.float32(linear[1] + 1e-3), transB=1)
+    return g.Gemm(x, g.weight(linear[0]), g.weight(linear[1] + 1e-3), transB=1)
 
 
 @pytest.mark.parametrize("existing", [True, False])

@@ -54,6 +54,7 @@ def test_same_seed_same_names_as_the_command(
     assert text.text == "".join(f"{row['name']}\n" for row in expected)
 
 
+@pytest.mark.slow
 def test_names_without_a_seed_are_each_handed_out_once(server: Any, run_folder: Path) -> None:
     """A kind with few names: each comes as often as it should."""
     wish = {"min_length": 3, "max_length": 3, "suffix": "a"}

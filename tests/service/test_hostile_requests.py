@@ -144,6 +144,7 @@ def test_a_body_that_never_arrives_is_given_up(server: Any) -> None:
     assert b"the body has not arrived within 20 seconds" in answer
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_within_its_body(start_server: Any, run_folder: Path) -> None:
     server = start_server(run_folder)
     with socket.create_connection(("127.0.0.1", server.port)) as client:

@@ -70,6 +70,7 @@ def test_a_new_export_is_served_and_a_broken_one_is_not(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stream_ends_as_it_should_before_the_server_does(
     start_server: Any, run_folder: Path, number: signal.Signals
