@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from makemore_pl.data.batch import Batch
 from makemore_pl.data.batches import mixed_seed
@@ -87,8 +87,6 @@ class LitBatchNormMLP(L.LightningModule):
         # Exact: a sum over all batches and ranks, divided once. NaN would be left out by default.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")
-        for metric in (self.val_nll, self.test_nll):
-            metric.set_dtype(torch.float64)
         self.val_label_nll, self.test_label_nll = (LabelNLL(self.net.n_labels, vocab_size) for _ in range(2))
 
     def forward(self, context: Tensor) -> Tensor:
@@ -142,11 +140,17 @@ class LitBatchNormMLP(L.LightningModule):
             self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        _sum_in_float64(self.val_nll, self.val_label_nll)
+
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         self._evaluate(as_batch(batch), self.val_nll, self.val_label_nll)
 
     def on_validation_epoch_end(self) -> None:
         self._log_figures("val", self.val_nll, self.val_label_nll)
+
+    def on_test_epoch_start(self) -> None:
+        _sum_in_float64(self.test_nll, self.test_label_nll)
 
     def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
         self._evaluate(as_batch(batch), self.test_nll, self.test_label_nll)
@@ -226,3 +230,9 @@ class LitBatchNormMLP(L.LightningModule):
 def as_batch(batch: AnyBatch) -> Batch:
     """A batch as `NamesDataModule` gives it, from that or from a pair of contexts and targets."""
     return batch if isinstance(batch, Batch) else Batch.of_examples(*batch)
+
+
+def _sum_in_float64(*metrics: Metric) -> None:
+    """Keep sums in float64, also where Lightning has turned the whole module to 16 bits."""
+    for metric in metrics:
+        metric.set_dtype(torch.float64)
