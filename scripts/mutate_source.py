@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 GRAPH = ["graph/test_forms.py", "graph/test_label_input.py", "graph/test_sampler_graph.py"]
 NAMES = ["proof/test_names.py", "proof/test_trials.py"]
 TESTS = {
-    "context_space.py": ["proof/test_contexts.py", "graph/test_forms.py", "graph/test_label_input.py"],
+    "context_space.py": ["proof/test_contexts.py"],
     "model/fold.py": ["model/test_fold.py"],
     "model/folded_weights.py": ["graph/test_forms.py", "graph/test_label_input.py"],
     "model/recalibration.py": ["model/test_recalibration.py"],
@@ -57,9 +57,9 @@ TESTS = {
     "runtime/decoding.py": ["runtime/test_decoding.py", "proof/test_borderline.py"],
     "runtime/table.py": ["runtime/test_table.py"],
     "runtime/exact.py": ["wishes/test_conditional.py", "runtime/test_ids.py"],
-    "data/merging.py": ["data/test_merging.py"],
+    "data/merging.py": ["data/test_merging.py", "data/test_weights_and_labels.py"],
     "data/batch.py": ["data/test_batches.py", "data/test_merging.py"],
-    "data/batches.py": ["data/test_batches.py"],
+    "data/batches.py": ["data/test_batches.py", "data/test_weights_and_labels.py"],
     "data/training_loader.py": ["data/test_batches.py"],
     "runs/metrics.py": ["runs/test_metrics.py"],
     "inspect/step_table.py": ["inspect/test_step_table.py"],

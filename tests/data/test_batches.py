@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,17 @@ def loader(n: int, batch_size: int, **options: int) -> BatchLoader:
 
 def targets_of(batches: Iterable[Batch]) -> list[int]:
     return [target for batch in batches for target in batch.targets.tolist()]
+
+
+def test_a_batch_of_plain_examples() -> None:
+    """F.cross_entropy is the oracle."""
+    generator = torch.Generator().manual_seed(1)
+    logits, targets = torch.randn(9, 5, generator=generator), torch.arange(9) % 5
+    batch = Batch.of_examples(torch.arange(18).reshape(9, 2), targets)
+    assert batch.nll(logits.log_softmax(dim=1)).item() == pytest.approx(
+        F.cross_entropy(logits, targets, reduction="sum").item(), rel=1e-6
+    )
+    assert (len(batch), batch.mean_weight, batch.contexts[3].tolist()) == (9, 9, [6, 7])
 
 
 @pytest.fixture

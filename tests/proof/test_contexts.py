@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from makemore_pl.context_space import ContextSpace
 from makemore_pl.data.corpus import SPLITS
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import DataError
@@ -84,6 +85,20 @@ def test_random_contexts_are_of_all_labels_and_characters(
     *labels, _, _, _, _, _, _, _, _ = (set(column) for column in found.T.tolist())
     assert labels == [set(range(27, 27 + n_labels))] * (n_labels > 0)
     assert all(set(column) == set(range(27)) for column in found.T[-8:].tolist())
+
+
+@pytest.mark.parametrize("n_labels", [0, 1, 3])
+def test_contexts_and_their_numbers(n_labels: int) -> None:
+    """Counting walks through all, the last character first."""
+    space = ContextSpace(5, 2, n_labels)
+    numbers = np.arange(25 * max(1, n_labels))
+    contexts = space.contexts(numbers)
+    assert space.total == len(numbers)
+    assert contexts.tolist() == sorted(contexts.tolist())
+    assert len(np.unique(contexts, axis=0)) == len(numbers)
+    assert contexts[:, -2:].max() == 4
+    assert contexts[:, :-2].ravel().tolist() == [5 + i // 25 for i in range(25 * n_labels)]
+    assert space.numbers(contexts).tolist() == numbers.tolist()
 
 
 class TrainedOn:
