@@ -1,6 +1,7 @@
 """The loggers of a run: what is written when, and by which process."""
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_nothing_is_written_before_the_first_figures(folder: Path) -> None:
     assert (folder / "hparams.yaml").read_text() == "lr: 0.5\n"
     assert (folder / "tensorboard" / "hparams.yaml").read_text() == "lr: 0.5\n"
     assert files_of(folder) == {"metrics", "hparams", "events"}
+
+
+@pytest.mark.parametrize("make", [MetricsLogger, lambda folder: run_loggers(folder)[0]])
+def test_a_run_that_starts_anew_replaces_an_earlier_ones_figures(
+    folder: Path, make: Callable[[Path], Logger]
+) -> None:
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("step,loss\n0,9\n")
+    logger = make(folder)
+    logger.log_hyperparams({"lr": 0.5})
+    logger.log_metrics({"loss": 2.5}, step=1)
+    assert read_steps(folder / "metrics.csv") == [(1, {"loss": 2.5})]
 
 
 def test_options_are_written_once(folder: Path) -> None:
