@@ -178,4 +178,6 @@ def test_epochs_end_where_they_should_and_begin_where_the_one_before_ended() -> 
     assert batches.position == 16
     whole = [*loader(100, 10, seed=5).one_pass(0), *loader(100, 10, seed=5).one_pass(1)]
     assert targets_of(batch for epoch in epochs for batch in epoch) == targets_of(whole[3:16])
-    assert len(TrainingLoader(loader(100, 10))) == 10
+    from_the_start = TrainingLoader(loader(100, 10, seed=5))
+    assert len(from_the_start) == 10
+    assert targets_of(from_the_start) == targets_of(whole[:10])
