@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 
 from makemore_pl.data.batch import Batch
 from makemore_pl.data.batches import mixed_seed
@@ -140,17 +140,11 @@ class LitBatchNormMLP(L.LightningModule):
             self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        _sum_in_float64(self.val_nll, self.val_label_nll)
-
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         self._evaluate(as_batch(batch), self.val_nll, self.val_label_nll)
 
     def on_validation_epoch_end(self) -> None:
         self._log_figures("val", self.val_nll, self.val_label_nll)
-
-    def on_test_epoch_start(self) -> None:
-        _sum_in_float64(self.test_nll, self.test_label_nll)
 
     def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
         self._evaluate(as_batch(batch), self.test_nll, self.test_label_nll)
@@ -197,6 +191,8 @@ class LitBatchNormMLP(L.LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def _evaluate(self, batch: Batch, nll: MeanMetric, label_nll: LabelNLL) -> None:
+        for metric in (nll, label_nll):  # Lightning may have turned them to 16 bits with the whole module
+            metric.set_dtype(torch.float64)
         if not len(batch):  # this rank's share of less than one context for each
             return
         n_examples = batch.weights.double().sum()
@@ -230,9 +226,3 @@ class LitBatchNormMLP(L.LightningModule):
 def as_batch(batch: AnyBatch) -> Batch:
     """A batch as `NamesDataModule` gives it, from that or from a pair of contexts and targets."""
     return batch if isinstance(batch, Batch) else Batch.of_examples(*batch)
-
-
-def _sum_in_float64(*metrics: Metric) -> None:
-    """Keep sums in float64, also where Lightning has turned the whole module to 16 bits."""
-    for metric in metrics:
-        metric.set_dtype(torch.float64)
