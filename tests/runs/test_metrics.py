@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 
 from makemore_pl.inspect.step_table import read_steps
 from makemore_pl.runs import metrics
-from makemore_pl.runs.metrics import MetricsFile, MetricsLogger, RunTensorBoard, run_loggers
+from makemore_pl.runs.metrics import MetricsLogger, RunTensorBoard, run_loggers
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_nothing_is_written_before_the_first_figures(folder: Path) -> None:
     assert files_of(folder) == {"metrics", "hparams", "events"}
 
 
-@pytest.mark.parametrize("make", [MetricsLogger, lambda folder: run_loggers(folder)[0]])
+@pytest.mark.parametrize("make", [MetricsLogger, lambda folder: run_loggers(folder, 0)[0]])
 def test_a_run_that_starts_anew_replaces_an_earlier_ones_figures(
     folder: Path, make: Callable[[Path], Logger]
 ) -> None:
@@ -114,7 +114,7 @@ def test_tensorboards_writer_is_made_when_the_run_has_begun(folder: Path) -> Non
 
 def test_without_tensorboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
-    [logger] = run_loggers(folder)
+    [logger] = run_loggers(folder, 0)
     assert isinstance(logger, MetricsLogger)
 
 
@@ -123,7 +123,7 @@ def test_one_process_of_many_writes(folder: Path, monkeypatch: pytest.MonkeyPatc
     (folder / "metrics.csv").write_text("damaged")
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert not metrics.is_rank_zero()
-    loggers: list[Logger] = [MetricsFile(folder, first_step=5), *run_loggers(folder, first_step=5)]
+    loggers: list[Logger] = [MetricsLogger(folder, first_step=5), *run_loggers(folder, first_step=5)]
     for logger in loggers:
         logger.log_hyperparams({"lr": 0.5})
         logger.log_metrics({"loss": 2.5}, step=5)
@@ -135,5 +135,5 @@ def test_one_process_of_many_writes(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_names_of_a_run(folder: Path) -> None:
-    logger = MetricsFile(folder)
+    logger = MetricsLogger(folder)
     assert (logger.name, logger.version, logger.log_dir) == ("mine", "", str(folder))
