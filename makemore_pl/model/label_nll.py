@@ -23,13 +23,12 @@ class LabelNLL(Metric):
         self.first_id = first_id
         for name in ("nll", "n_examples"):
             self.add_state(name, torch.zeros(n_labels, dtype=torch.float64), "sum")
-        self.set_dtype(torch.float64)
 
     def update(self, batch: Batch, log_probs: Tensor) -> None:
         """Add the examples of a batch; log_probs (B, V) are those of its contexts."""
         labels = batch.contexts[batch.rows, 0] - self.first_id  # (P,)
         weights = batch.weights.double()
-        self.nll.index_add_(0, labels, -log_probs[batch.rows, batch.targets].double() * weights)
+        self.nll.index_add_(0, labels, -log_probs[batch.rows, batch.targets] * weights)
         self.n_examples.index_add_(0, labels, weights)
 
     def compute(self) -> Tensor:

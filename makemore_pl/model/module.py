@@ -87,8 +87,6 @@ class LitBatchNormMLP(L.LightningModule):
         # Exact: a sum over all batches and ranks, divided once. NaN would be left out by default.
         self.val_nll = MeanMetric(nan_strategy="error")
         self.test_nll = MeanMetric(nan_strategy="error")
-        for metric in (self.val_nll, self.test_nll):
-            metric.set_dtype(torch.float64)
         self.val_label_nll, self.test_label_nll = (LabelNLL(self.net.n_labels, vocab_size) for _ in range(2))
 
     def forward(self, context: Tensor) -> Tensor:
@@ -193,6 +191,8 @@ class LitBatchNormMLP(L.LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def _evaluate(self, batch: Batch, nll: MeanMetric, label_nll: LabelNLL) -> None:
+        for metric in (nll, label_nll):  # Lightning may have turned them to 16 bits with the whole module
+            metric.set_dtype(torch.float64)
         if not len(batch):  # this rank's share of less than one context for each
             return
         n_examples = batch.weights.double().sum()

@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,17 @@ def loader(n: int, batch_size: int, **options: int) -> BatchLoader:
 
 def targets_of(batches: Iterable[Batch]) -> list[int]:
     return [target for batch in batches for target in batch.targets.tolist()]
+
+
+def test_a_batch_of_plain_examples() -> None:
+    """F.cross_entropy is the oracle."""
+    generator = torch.Generator().manual_seed(1)
+    logits, targets = torch.randn(9, 5, generator=generator), torch.arange(9) % 5
+    batch = Batch.of_examples(torch.arange(18).reshape(9, 2), targets)
+    assert batch.nll(logits.log_softmax(dim=1)).item() == pytest.approx(
+        F.cross_entropy(logits, targets, reduction="sum").item(), rel=1e-6
+    )
+    assert (len(batch), batch.mean_weight, batch.contexts[3].tolist()) == (9, 9, [6, 7])
 
 
 @pytest.fixture
@@ -166,4 +178,6 @@ def test_epochs_end_where_they_should_and_begin_where_the_one_before_ended() -> 
     assert batches.position == 16
     whole = [*loader(100, 10, seed=5).one_pass(0), *loader(100, 10, seed=5).one_pass(1)]
     assert targets_of(batch for epoch in epochs for batch in epoch) == targets_of(whole[3:16])
-    assert len(TrainingLoader(loader(100, 10))) == 10
+    from_the_start = TrainingLoader(loader(100, 10, seed=5))
+    assert len(from_the_start) == 10
+    assert targets_of(from_the_start) == targets_of(whole[:10])

@@ -44,11 +44,32 @@ def test_contexts_too_long_for_a_number_of_64_bits_are_told_apart() -> None:
     assert merged.weights.tolist() == [1, 1, 2]
 
 
+def test_a_context_and_its_target_have_a_number_of_64_bits_together() -> None:
+    """3^39 contexts fit; with 3 targets of each they do not, and one context would be taken for two."""
+    contexts = torch.full((3, 39), 2, dtype=torch.uint8)
+    contexts[2, -1] = 1
+    merged = merge(contexts, torch.tensor([0, 1, 2], dtype=torch.uint8))
+    assert merged.contexts[:, -1].tolist() == [1, 2]
+    assert merged.ends.tolist() == [1, 3]
+    assert merged.targets.tolist() == [2, 0, 1]
+
+
+def test_ids_that_stand_in_contexts_alone_or_in_targets_alone() -> None:
+    for contexts, targets in (([[0], [1]], [5, 3]), ([[0, 5], [1, 3]], [1, 1])):
+        merged = merge(torch.tensor(contexts), torch.tensor(targets))
+        assert merged.contexts.tolist() == contexts
+        assert merged.targets.tolist() == targets
+
+
 def test_fewest_rows() -> None:
     contexts, targets = examples(["ab"] * 10 + ["aa"], 2)
     assert merge(contexts, targets, most=100).contexts.tolist() == [[0, 0], [0, 1], [1, 1], [1, 2]]
     assert len(merge(contexts, targets, most=4)) == 3 + 3 + 1 + 3
-    assert len(unmerged(contexts, targets)) == len(targets)
+    rows = unmerged(contexts, targets)
+    assert rows.contexts is contexts
+    assert rows.ends.tolist() == list(range(1, len(targets) + 1))
+    assert rows.targets.tolist() == targets.tolist()
+    assert rows.weights.tolist() == [1.0] * len(targets)
 
 
 @given(NAMES, st.randoms())

@@ -22,6 +22,8 @@ def test_rows_are_written_as_they_come_and_read_back(file: Path) -> None:
     table.write(7, {"b": 4})  # the same step
     assert file.read_text() == "step,b,a\n0,1.5,2e-09\n7,,3\n7,4,\n"
     assert read_steps(file)[1:] == [(7, {"a": 3.0}), (7, {"b": 4.0})]
+    table.write(8, {"c": 5})  # measured from here on
+    assert file.read_text() == "step,b,a,c\n0,1.5,2e-09,\n7,,3,\n7,4,,\n8,,,5\n"
 
 
 def test_resuming_keeps_the_rows_before_its_first_step_and_drops_what_a_kill_cut_short(file: Path) -> None:
@@ -37,13 +39,15 @@ def test_resuming_keeps_the_rows_before_its_first_step_and_drops_what_a_kill_cut
         "0,12,3.0,",
         "0,13,,2.1",
     ]
+    StepTable(file, first_step=12).write(12, {"val/nll": 2.2})  # no new columns
+    assert read_steps(file) == [(2, {"epoch": 0.0, "train/loss": 3.5}), (12, {"val/nll": 2.2})]
 
 
 def test_no_file_has_no_rows_and_starting_replaces_what_is_there(file: Path) -> None:
     assert read_steps(file) == []
     StepTable(file, first_step=5).write(5, {"a": 1})
     assert read_steps(file) == [(5, {"a": 1})]
-    file.write_text("what is this")
+    file.write_text("step,a\n0,1\n")
     StepTable(file).write(0, {"a": 2})
     assert read_steps(file) == [(0, {"a": 2})]
 

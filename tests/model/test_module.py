@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import pytest
@@ -14,6 +15,9 @@ from makemore_pl.errors import DataError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.schedule import default_weight_decay, one_cycle
 from makemore_pl.runs.rounds import STEPS
+
+EXACT = {"bf16-true": 1e-4, "16-true": 1e-5, "64-true": 1e-9}
+"""Relative; a network's own logits are rounded otherwise in other batches."""
 
 
 @pytest.fixture
@@ -36,6 +40,30 @@ def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule)
     assert figures["test/perplexity"] == pytest.approx(math.exp(expected), rel=1e-6)
     assert figures["test/bits_per_char"] == pytest.approx(expected / math.log(2), rel=1e-6)
     assert figures["test/nll"] < math.log(data.vocab_size) - 0.4
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_figures_are_exact_whatever_precision_the_network_computes_in(
+    tmp_path: Path, short_list: Path, precision: Literal["bf16-true", "16-true", "64-true"]
+) -> None:
+    """Sums of thousands of examples, and those of each label, do not fit into 16 bits."""
+    rows = [f"{name},{'ab'[len(name) % 2]}" for name in short_list.read_text().split()]
+    (tmp_path / "list.csv").write_text("\n".join(["name,kind", *rows]))
+    columns = {"name_column": "name", "label_column": "kind"}
+    data = NamesDataModule(str(tmp_path / "list.csv"), eval_batch_size=100, **columns)  # type: ignore[arg-type]
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, n_labels=2, output_gain=1.0)
+    for run, stage, split in (("validate", "val", "dev"), ("test", "test", "test")):
+        evaluate = getattr(trainer(precision=precision), run)
+        [figures] = evaluate(module, datamodule=data, verbose=False)
+        contexts, targets = data.examples(split)
+        with torch.no_grad():
+            losses = F.cross_entropy(module.net.eval()(contexts).double(), targets, reduction="none")
+        due = {
+            f"{stage}/nll/{kind}": losses[contexts[:, 0] == data.vocab_size + i]
+            for i, kind in enumerate("ab")
+        }
+        for name, own in {f"{stage}/nll": losses, **due}.items():
+            assert figures[name] == pytest.approx(own.mean().item(), rel=EXACT[precision])
 
 
 def test_same_seed_same_weights(data: NamesDataModule) -> None:

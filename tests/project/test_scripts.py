@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers import SCRIPTS, load
+from helpers import ROOT, SCRIPTS, load
 
 from makemore_pl.proof import contexts
 
@@ -103,6 +103,15 @@ def test_soak_draws_every_kind_of_configuration(soak: ModuleType) -> None:
     assert any(ord(max("".join(config.names))) > 0xFFFF for config in configs)
     assert all(len(set(config.names)) >= 8 for config in configs)
     assert soak.random_config(random.Random(5)) == soak.random_config(random.Random(5))
+
+
+def test_mutants_of_the_source_cover_the_proof_and_the_graph_by_tests_that_exist() -> None:
+    tests: dict[str, list[str]] = load("mutate_source").TESTS
+    for room in ("proof", "graph"):
+        files = {f"{room}/{file.name}" for file in (ROOT / "makemore_pl" / room).glob("*.py")}
+        assert files - {f"{room}/__init__.py"} <= tests.keys()
+    assert all((ROOT / "makemore_pl" / file).is_file() for file in tests)
+    assert all((ROOT / "tests" / test).is_file() for of_file in tests.values() for test in of_file)
 
 
 @pytest.mark.parametrize("target", ["lists", "onnx"])

@@ -135,6 +135,10 @@ TINY = network(np.full((2, 3, 2), 1e-7), linear([0.5, 0.25]))
         (TINY, replace(TINY, tables=TINY.tables * 2)),
         (TINY, replace(TINY, bias=TINY.bias - 1e-6)),
         (
+            replace(TINY, later=[linear([1.0, 1.0], [0.1, 0.1])]),
+            replace(TINY, tables=TINY.tables * 2, later=[linear([1.0, 1.0], [0.1, 0.1])]),
+        ),
+        (
             replace(TINY, later=[linear([3.0, 4.0])]),
             replace(TINY, tables=-TINY.tables, later=[linear([3.0, 4.0])]),
         ),
@@ -153,10 +157,13 @@ def test_the_bound_of_wrong_weights_is_reached(model: Network, stored: Network) 
     assert deviation(model, stored) == pytest.approx(bound(model, stored), rel=1e-6)
 
 
+HADAMARD = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+"""Keeps lengths."""
+
+
 def test_signs_that_cannot_all_agree_cost_a_deep_network_little() -> None:
     """Through layers that keep lengths, a deviation keeps its length, however many there are."""
-    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
-    later = [(hadamard, np.zeros(4))] * 6
+    later = [(HADAMARD, np.zeros(4))] * 6
     model = network(np.full((1, 2, 4), 1e-8), *later)
     stored = replace(model, tables=model.tables + 1e-6)
     assert deviation(model, stored) <= bound(model, stored) <= 2e-6 * 4 ** (6 / 16) * 1.001
@@ -201,15 +208,21 @@ def worst_float32(stored: Network) -> float:
         (network(np.full((1, 2, 9), 5.0), linear([1.0] * 9)), 0.4),
         (network(np.full((1, 2, 1), 5.0), linear([1e-3], bias=9.0)), 0.9),
         (network(np.full((1, 2, 1), 1.0), linear([1.0])), 0.8),
+        (network(np.full((1, 2, 4), 1e-9), linear([1.0] * 4)), 0.6),
         (network(np.full((1, 2, 3), 1.0), linear(*[[0.5] * 3] * 3, bias=0.1), linear([1.0] * 3)), 0.5),
+        (network(np.full((1, 2, 1), 1.0), linear([1.0], [1e-3])), 0.8),
     ],
-    ids=["sum", "bias", "later sum", "later bias", "tanh", "layers"],
+    ids=["sum", "bias", "later sum", "later bias", "tanh", "four tanhs", "layers", "the worst logit"],
 )
 def test_the_bound_covers_arithmetic_that_always_rounds_up(stored: Network, reached: float) -> None:
     """And not by much: on each network another term of the bound is most of it."""
     rounding = certify_network(stored, stored).total
     assert certify_network(stored, stored).weights == 0
     assert reached * rounding < worst_float32(stored) <= rounding
+
+
+def gamma(n: int) -> float:
+    return n * 2**-24 / (1 - n * 2**-24)
 
 
 def test_the_whole_bound_by_hand() -> None:
@@ -222,15 +235,30 @@ def test_the_whole_bound_by_hand() -> None:
     )
     found = certify(weights, Network.from_weights(weights))
 
-    def gamma(n: int) -> float:
-        return n * 2**-24 / (1 - n * 2**-24)
-
     first = gamma(3) * (3 * 2 + 3 * 5 + 7)
     last = gamma(2) * (4 * (1 + 2**-21) + 6)
     assert found.weights == 0
-    assert found.total == pytest.approx(4 * (first + 2**-21) + last, rel=1e-12)
+    assert found.total == pytest.approx(4 * (first + 2**-21) + last, rel=1e-12, abs=0)
     in_fused = Network(np.array([[[1.0], [-2.0]]]), np.zeros(1), np.array([[[1.0], [2.0]]]), 1, [])
-    assert certify_network(in_fused, in_fused).total == pytest.approx(2 * gamma(1), rel=1e-12)
+    assert certify_network(in_fused, in_fused).total == pytest.approx(2 * gamma(1), rel=1e-12, abs=0)
+
+
+def test_rounding_through_layers_that_keep_lengths_by_hand() -> None:
+    stored = network(np.full((1, 2, 4), 1e-3), *[(HADAMARD, np.zeros(4))] * 6)
+    length = 2 * gamma(1) * 1e-3
+    own = gamma(5) * 2 * (1 + TANH_ERROR)  # of each of four units
+    for _ in range(6):
+        length += 2 * TANH_ERROR
+        last = length + own  # each row has length 1
+        length = largest_gain(HADAMARD) * length + 2 * own
+    assert certify_network(stored, stored).total == pytest.approx(last, rel=1e-9, abs=0)
+
+
+def test_units_that_a_logit_does_not_read_cost_it_nothing() -> None:
+    """One is off by much, and has no weight: lengths alone would spread its error."""
+    tables = np.array([[[1e-9, 1e4], [1e-9, -1e4]]])
+    found = certify_network(network(tables, linear([5.0, 0.0])), network(tables, linear([5.0, 0.0])))
+    assert found.total == pytest.approx(5 * 2**-21 + gamma(3) * 5 * (1 + 2**-21), rel=1e-6, abs=0)
 
 
 def test_error_of_onnx_runtimes_tanh() -> None:

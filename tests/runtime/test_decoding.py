@@ -44,6 +44,13 @@ def test_which_ids_may_be_drawn(options: dict[str, float], kept: set[int]) -> No
     assert set(ids([i / 100 for i in range(100)], Decoding(**options))) == kept  # type: ignore[arg-type]
 
 
+def test_what_bends_the_distribution() -> None:
+    assert not Decoding().bends
+    assert not Decoding(min_length=5).bends
+    bent = ({"temperature": 0.5}, {"temperature": 2.0}, {"top_k": 1}, {"top_p": 0.5})
+    assert all(Decoding(**options).bends for options in bent)
+
+
 @pytest.mark.parametrize(
     "options",
     [
