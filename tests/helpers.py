@@ -219,6 +219,7 @@ class Visit:
         **options: Any,
     ) -> None:
         self.tab = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.tab.set_default_timeout(120_000)  # ms: a busy machine is no failure
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.tab.on("console", lambda message: self.complaints.append(message.text))

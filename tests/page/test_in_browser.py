@@ -71,8 +71,10 @@ def place(page: Path, serve: Serve) -> str:
 
 @pytest.fixture(scope="module")
 def visit(browser: Any, place: str) -> Visit:
-    """The page as it opens, in a wide window."""
-    return Visit(browser, place)
+    """The page in a wide window, with its first names: they cannot take the place of those that a test asks for."""
+    opened = Visit(browser, place)
+    shown(opened)
+    return opened
 
 
 def test_uniforms_are_numpys(visit: Visit) -> None:
