@@ -71,7 +71,7 @@ def place(page: Path, serve: Serve) -> str:
 
 @pytest.fixture(scope="module")
 def visit(browser: Any, place: str) -> Visit:
-    """The page in a wide window, with its first names: they cannot take the place of those that a test asks for."""
+    """The page in a wide window, with its first names: they could come after those that a test asks for."""
     opened = Visit(browser, place)
     shown(opened)
     return opened
