@@ -89,6 +89,7 @@ def test_abbreviations_are_refused_everywhere(makemore: RunCommand) -> None:
     assert with_suggestion("unrecognized arguments: --out", ["--output"]).endswith("did you mean --output?")
 
 
+@pytest.mark.slow
 def test_a_run_by_its_list_alone_and_its_folder_for_every_command(
     makemore: RunCommand, short_list: Path, cwd: Path
 ) -> None:

@@ -180,6 +180,7 @@ def test_a_module_trained_on_a_loader_of_the_users_own(
         export_checkpoint(run_folder / "best.ckpt", tmp_path / "c", vocabulary=characters[1:])
 
 
+@pytest.mark.slow
 def test_a_network_that_was_compiled_inside_the_module(run_folder: Path, tmp_path: Path) -> None:
     module = LitBatchNormMLP.load_from_checkpoint(run_folder / "best.ckpt")
     module.net = torch.compile(module.net, backend="eager")  # type: ignore[assignment]

@@ -155,6 +155,7 @@ def test_locks_hand_over_without_two_holders(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @forks
 @ignore_threads
 def test_two_exports_into_one_folder(
@@ -183,6 +184,7 @@ def test_two_exports_into_one_folder(
         assert len({(out / name).read_text() for name in FILES}) == 1
 
 
+@pytest.mark.slow
 def test_an_export_while_others_read(run_folder: Path, tmp_path: Path) -> None:
     """Readers see the old file or the new one, never a part of one."""
     for name in (*FILES, "best.ckpt"):

@@ -17,6 +17,7 @@ def reproduce(monkeypatch: pytest.MonkeyPatch) -> Reproduce:
     return Reproduce(monkeypatch)
 
 
+@pytest.mark.slow
 def test_some_systems_and_a_page(
     reproduce: Reproduce, makemore_names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
