@@ -156,6 +156,7 @@ def test_sampler_of_another_model_fails_verification(run_folder: Path, tmp_path:
         verify_file(run_folder / "sampler.onnx", other)
 
 
+@pytest.mark.slow
 def test_a_module_trained_on_a_loader_of_the_users_own(
     makemore: RunCommand, run_folder: Path, tmp_path: Path
 ) -> None:

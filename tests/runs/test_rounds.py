@@ -212,6 +212,7 @@ def test_least_epochs_of_a_resumed_run(names: dict[int, Path], tmp_path: Path) -
     assert fit(names[8], tmp_path, length, callbacks=[StopsAt()]).trainer.global_step == 16
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(data=st.data(), length=lengths, n=st.integers(0, 3))
 def test_a_run_stopped_anywhere_and_resumed_is_as_one_never_stopped(
