@@ -158,6 +158,11 @@ def multiply(weight: Array, x: Array) -> Array:
     return np.asarray(outputs.swapaxes(0, 1).reshape(*x.shape[:-1], -1))
 
 
+def row_sums(weight: Array) -> Array:
+    """(fan_out, fan_in), or blocks (M, O, I) -> (fan_out,)."""
+    return np.asarray(weight.sum(axis=-1).reshape(-1))
+
+
 def _weight(linear: nn.Linear) -> Array:
     return _array(linear.blocks() if isinstance(linear, BlockLinear) else linear.weight)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from makemore_pl.model.folded_weights import Array, FoldedWeights, Linear, multiply
+from makemore_pl.model.folded_weights import Array, FoldedWeights, Linear, multiply, row_sums
 
 UNIT = 2.0**-24
 """Largest relative error of rounding to float32."""
@@ -117,11 +117,11 @@ def _carry(model: list[Linear], stored: list[Linear], deviation: Array, *, round
         )
         # w' h' - w h = w' (h' - h) + (w' - w) h, and |h| is at most 1.
         size = np.abs(stored_weight)
-        own = _row_sums(np.abs(stored_weight - weight)) + np.abs(stored_bias - bias)  # (fan_out,)
+        own = row_sums(np.abs(stored_weight - weight)) + np.abs(stored_bias - bias)  # (fan_out,)
         if rounding:
-            terms = _row_sums(size) * (1 + TANH_ERROR) + np.abs(stored_bias)
+            terms = row_sums(size) * (1 + TANH_ERROR) + np.abs(stored_bias)
             own = own + _gamma(n_terms) * terms
-        deviation = np.minimum(multiply(size, inputs_off), np.sqrt(_row_sums(size**2)) * length) + own
+        deviation = np.minimum(multiply(size, inputs_off), np.sqrt(row_sums(size**2)) * length) + own
         length = min(
             largest_gain(stored_weight) * length + float(np.linalg.norm(own)),
             float(np.linalg.norm(deviation)),
@@ -146,11 +146,6 @@ def largest_gain(weight: Array) -> float:
         power = power @ power  # σ^4, σ^8
     of_squares = scale * float(np.linalg.norm(power)) ** 0.25
     return math.sqrt(of_squares) * (1 + 1e-9)  # float64's own rounding
-
-
-def _row_sums(weight: Array) -> Array:
-    """(fan_out, fan_in), or blocks (M, O, I) -> (fan_out,)."""
-    return np.asarray(weight.sum(axis=-1).reshape(-1))
 
 
 def _gamma(n: int) -> float:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from makemore_pl.errors import VerificationError
-from makemore_pl.model.folded_weights import FoldedWeights, multiply
+from makemore_pl.model.folded_weights import FoldedWeights, multiply, row_sums
 from makemore_pl.proof.contexts import ContextSet
 
 Logits = Callable[[NDArray[np.int64]], NDArray[Any]]
@@ -48,7 +48,7 @@ def float32_tolerance(weights: FoldedWeights) -> float:
     )
     error = unit * (largest_terms + np.abs(first_bias))  # (H,)
     for weight, bias in others:  # inputs are outputs of Tanh, at most 1
-        term_sizes = np.abs(weight).sum(axis=-1).reshape(-1) + np.abs(bias)
+        term_sizes = row_sums(np.abs(weight)) + np.abs(bias)
         error = np.hypot(unit * term_sizes, np.sqrt(multiply(weight**2, error**2)))
     return max(1e-5, 8 * float(error.max()))
 

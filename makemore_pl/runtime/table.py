@@ -40,14 +40,18 @@ MOST_KEPT = 1 << 23
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _logits_of_a_label(space: ContextSpace) -> int:
+    return math.prod([space.vocab_size] * (space.block_size + 1))
+
+
 def are_few(space: ContextSpace) -> bool:
     """True where there are so few contexts that names are drawn from a table."""
-    return math.prod([space.vocab_size] * (space.block_size + 1)) <= MOST_LOGITS
+    return _logits_of_a_label(space) <= MOST_LOGITS
 
 
 def most_labels(space: ContextSpace) -> int:
     """Labels that a table has at most: as many as fit, at least one."""
-    return max(1, MOST_KEPT // math.prod([space.vocab_size] * (space.block_size + 1)))
+    return max(1, MOST_KEPT // _logits_of_a_label(space))
 
 
 def pays(space: ContextSpace, uniforms: NDArray[np.float32], label_ids: NDArray[np.int64] | None) -> bool:

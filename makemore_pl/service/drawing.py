@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 class Threads:
     """As many threads as there are cores, at least two: NumPy and ONNX Runtime leave Python's lock.
 
-    They stay until the end: each thread that comes anew may keep memory of its own (`share_freed_memory`).
+    They stay until the end: each new thread may keep memory of its own (`share_freed_memory`).
     """
 
     def __init__(self) -> None:
