@@ -42,7 +42,7 @@ def build_model(weights: FoldedWeights, form: Form) -> onnx.ModelProto:
         label = g.input("label", TensorProto.INT64, ["batch"])
         # Fails on more or fewer labels than contexts. ONNX Runtime's Concat takes none for any number.
         label = g.Reshape(label, g.Shape(context, start=0, end=1), allowzero=1)
-        label = add_label_ids(g, weights, label)
+        label = g.Add(add_label_numbers(g, weights, label), np.int64(weights.vocab_size))
         # An id that is no character's must fail, as without labels, and not be taken for a label's.
         characters = g.Gather(np.arange(weights.vocab_size), context)
         context = g.Concat(g.Unsqueeze(label, np.array([1])), characters, axis=1)  # (B, 1 + T)
@@ -113,11 +113,11 @@ def _add_look_ups(g: GraphBuilder, weights: FoldedWeights, context: Value, pairs
     return functools.reduce(g.Add, looked_up)  # not Sum, which is slower
 
 
-def add_label_ids(g: GraphBuilder, weights: FoldedWeights, label: Value) -> Value:
-    """Numbers of labels, int64 of any shape -> their ids; a run fails on a number that is no label's."""
+def add_label_numbers(g: GraphBuilder, weights: FoldedWeights, label: Value) -> Value:
+    """Numbers of labels, int64 of any shape, unchanged; a run fails on a number that is no label's."""
     # Gather takes a number of L for an error, but -1 for the last label.
     number = g.Where(g.Less(label, np.int64(0)), np.int64(weights.n_labels), label)
-    return g.Gather(np.arange(weights.n_labels) + weights.vocab_size, number)
+    return g.Gather(np.arange(weights.n_labels), number)
 
 
 def _add_digits(g: GraphBuilder, weights: FoldedWeights, context: Value) -> Value:

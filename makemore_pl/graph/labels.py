@@ -9,7 +9,7 @@ import numpy as np
 
 from makemore_pl.graph.builder import GraphBuilder, Value
 from makemore_pl.graph.draw import ROWS
-from makemore_pl.graph.forms import add_label_ids
+from makemore_pl.graph.forms import add_label_numbers
 from makemore_pl.model.folded_weights import FoldedWeights
 
 
@@ -19,29 +19,31 @@ class NameLabels:
 
     Attributes:
         weights: the network.
-        ids: int64 (n + 1, 1); the padding's row has the first label.
+        numbers: int64 (n + 1,), from 0 to L-1; the padding's row has the first label.
     """
 
     weights: FoldedWeights
-    ids: Value
+    numbers: Value
 
     @classmethod
     def of(cls, g: GraphBuilder, weights: FoldedWeights, label: Value, n: Value) -> "NameLabels":
         """From the graph's input, int64 (n,): a run fails on other than n, and on one that is no label's."""
-        ids = add_label_ids(g, weights, g.Reshape(label, n, allowzero=1))
-        return cls(weights, g.Unsqueeze(g.Concat(ids, np.array([weights.vocab_size]), axis=0), ROWS))
+        numbers = add_label_numbers(g, weights, g.Reshape(label, n, allowzero=1))
+        return cls(weights, g.Concat(numbers, np.array([0]), axis=0))
 
-    def start(self, g: GraphBuilder, characters: Value) -> tuple[Value, Value]:
-        """Put the labels before the characters, int64 (1, T): contexts (n + 1, P); their numbers (n + 1,)."""
-        shape = g.Concat(g.Shape(self.ids, start=0, end=1), ROWS, axis=0)
-        context = g.Concat(self.ids, g.Expand(characters, shape), axis=1)
+    def contexts(self, g: GraphBuilder, characters: Value) -> Value:
+        """Put the labels before the characters, int64 (1, T): contexts (n + 1, P)."""
+        ids = g.Unsqueeze(g.Add(self.numbers, np.int64(self.weights.vocab_size)), ROWS)
+        return g.Concat(ids, g.Expand(characters, g.Concat(g.Shape(self.numbers), ROWS, axis=0)), axis=1)
+
+    def rows(self, g: GraphBuilder, characters: Value) -> Value:
+        """Numbers of the same contexts, int64 (n + 1,)."""
         if not self.weights.is_enumerable:  # numbers are for tables alone; here they would overflow
-            return context, self.ids
-        # Not `add_row` of them all: a sum for each of many names takes as long as some characters of theirs.
+            return self.numbers
+        # Not `add_row` of all contexts: a sum for each of many names takes as long as some characters.
         of_label, *of_characters = self.weights.space.factors
-        number = g.ReduceSum(g.Mul(characters, np.array(of_characters)), ROWS, keepdims=1)  # (1, 1)
-        labels = g.Mul(g.Sub(self.ids, np.int64(self.weights.vocab_size)), of_label)
-        return context, g.Squeeze(g.Add(labels, number), ROWS)
+        number = g.ReduceSum(g.Mul(characters, np.array(of_characters)), ROWS, keepdims=0)  # (1,)
+        return g.Add(g.Mul(self.numbers, of_label), number)
 
     def before_each(self, g: GraphBuilder, contexts: Value, following: Value) -> tuple[Value, Value]:
         """Each of the L labels before each of some contexts.
@@ -66,4 +68,4 @@ class NameLabels:
     def sums_for_names(self, g: GraphBuilder, values: Value) -> Value:
         """Sums over each label's rows: float64 (L * p, 1) -> for each name that of its label, (n + 1,)."""
         by_label = g.ReduceSum(g.Reshape(values, np.array([self.weights.n_labels, -1])), ROWS, keepdims=0)
-        return g.Gather(by_label, g.Squeeze(g.Sub(self.ids, np.int64(self.weights.vocab_size)), ROWS))
+        return g.Gather(by_label, self.numbers)

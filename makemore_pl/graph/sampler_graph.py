@@ -68,8 +68,6 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     labels = None
     if weights.n_labels:
         labels = NameLabels.of(g, weights, g.input("label", TensorProto.INT64, ["n"]), request.n)
-        context, row = labels.start(g, request.context)
-        request = replace(request, context=context, row=row)
     # From constants alone: ONNX Runtime computes these once, when it loads the file.
     tables = add_tables(g, request, bent=False) if weights.is_enumerable and form == "table" else None
     has_prefix = g.Greater(prefix_length, np.int64(0))
@@ -82,9 +80,12 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
     else:
         # The commonest request bypasses all other branches: each If costs as much as half a character.
         bypasses = g.And(is_common(g, request), g.Not(has_prefix))
-        tokens, log_prob = g.choose(
-            bypasses, lambda g: _names(g, *add_common_draws(g, request, tables)), any_request
-        )
+
+        def common_request(g: GraphBuilder) -> Sequence[Value]:
+            row = request.row if labels is None else labels.rows(g, request.context)
+            return _names(g, *add_common_draws(g, replace(request, row=row), tables))
+
+        tokens, log_prob = g.choose(bypasses, common_request, any_request)
     log_prob = g.Slice(log_prob, FIRST, np.array([-1]))  # (n + 1,) -> (n,)
     # GatherElements looks single numbers up in a fraction of the time of Gather, but wants equal ranks.
     flat = g.Reshape(tokens, np.array([-1]))
@@ -104,10 +105,15 @@ def _any_request(
     tables: Tables | None,
 ) -> Sequence[Value]:
     """tokens int64 (n, length); log-likelihoods float64 (n + 1,)."""
+
+    def no_prefix(g: GraphBuilder) -> Sequence[Value]:
+        context, row = request.context, request.row
+        if labels is not None:
+            context, row = labels.contexts(g, context), labels.rows(g, context)
+        return [context, row, np.zeros(1)]
+
     context, row, prefix_log_prob = g.choose(
-        has_prefix,
-        lambda g: _prefix(g, request, labels, prefix),
-        lambda g: [request.context, request.row, np.zeros(1)],
+        has_prefix, lambda g: _prefix(g, request, labels, prefix), no_prefix
     )
     request = replace(request, context=context, row=row)
     names, log_prob = _names(g, *add_draws(g, request, tables))
@@ -140,7 +146,7 @@ def _prefix(g: GraphBuilder, request: Request, labels: NameLabels | None, prefix
     after = g.Slice(padded, np.array([-t]), np.array([np.iinfo(np.int64).max]))  # (T + p,) -> (T,)
     context = g.Unsqueeze(after, FIRST)
     if labels is not None:
-        return [*labels.start(g, context), labels.sums_for_names(g, picked)]
+        return [labels.contexts(g, context), labels.rows(g, context), labels.sums_for_names(g, picked)]
     row = add_row(g, weights, context) if weights.is_enumerable else g.constant(np.zeros(1, np.int64))
     return [context, row, g.ReduceSum(picked, FIRST, keepdims=0)]
 
