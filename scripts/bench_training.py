@@ -119,7 +119,8 @@ def hand_written(device: str, recipe: Recipe) -> Figures:
     dev = math.inf
     for number in itertools.count():
         for batch in loaders["train"].one_pass(number):
-            loss = batch.nll(model(batch.contexts).log_softmax(dim=1)) / batch.mean_weight
+            log_probs = model(batch.contexts, by_member=True).log_softmax(dim=2).mean(dim=1)
+            loss = batch.nll(log_probs) / batch.mean_weight
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
             optimizer.step()

@@ -32,6 +32,7 @@ NAMES = ["proof/test_names.py", "proof/test_trials.py"]
 TESTS = {
     "context_space.py": ["proof/test_contexts.py"],
     "model/fold.py": ["model/test_fold.py"],
+    "model/members.py": ["model/test_members.py"],
     "model/folded_weights.py": ["graph/test_forms.py", "graph/test_label_input.py"],
     "model/recalibration.py": ["model/test_recalibration.py"],
     "model/module.py": ["model/test_module.py"],

@@ -50,7 +50,8 @@ def first_looks_like_title(rows: Rows) -> str | None:
 
 
 def _looks_like_table(names: Sequence[str]) -> str | None:
-    rows = [name.split(separator_of(names)) for name in names]
+    separator = separator_of(names)
+    rows = [name.split(separator) for name in names]
     [(n_columns, n_alike)] = Counter(map(len, rows)).most_common(1)
     if n_columns > 1 and n_alike > MOST * len(rows):
         columns = list(zip(*(row for row in rows if len(row) == n_columns), strict=True))

@@ -1,6 +1,7 @@
 """The command line: help, errors of one line, exit codes, and the runtime commands' output."""
 
 import csv
+import gc
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import yaml
 from helpers import QUICK, RunCommand, assert_one_line_error, in_a_process
 
 from makemore_pl import __version__
-from makemore_pl.cli import COMMANDS
+from makemore_pl.cli import COMMANDS, imported
 from makemore_pl.errors import DataError
 from makemore_pl.parsing.config_files import SHIPPED as CONFIGS
 from makemore_pl.parsing.names_io import read_lines
@@ -24,6 +25,30 @@ def test_help_names_every_command(makemore: RunCommand) -> None:
         result = makemore(*args).succeeds()
         assert all(f"\n  {command} " in result.out for command in COMMANDS)
     assert makemore("--version").out == f"makemore {__version__}\n"
+
+
+def test_no_garbage_is_looked_for_while_a_command_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What imports make stays: neither they nor the process's end go through it. A second time is left alone."""
+    (tmp_path / "slow_to_import.py").write_text("import gc\nwas_on = gc.isenabled()\n")
+    (tmp_path / "not_to_import.py").write_text("raise ImportError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    frozen = gc.get_freeze_count()
+    try:
+        module = imported("slow_to_import")
+        assert not module.was_on
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+        frozen = gc.get_freeze_count()
+        assert imported("slow_to_import") is module
+        assert gc.get_freeze_count() == frozen
+        with pytest.raises(ImportError):
+            imported("not_to_import")
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        sys.modules.pop("slow_to_import", None)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
