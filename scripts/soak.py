@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import MakemoreError
 from makemore_pl.export.export import FormChoice, export_checkpoint, verify_file
+from makemore_pl.exported.metadata import ModelInfo
 from makemore_pl.model.folded_weights import TABLE_LIMIT
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.proof import contexts
@@ -68,6 +69,7 @@ class Config:
     """One turn's list, network and request."""
 
     names: list[str]
+    n_labels: int
     block_size: int
     batch_size: int
     epochs: int
@@ -90,14 +92,17 @@ def random_config(rng: random.Random) -> Config:
     names = [name() for _ in range(rng.randint(20, 300))]
     names += [letters[0] * n for n in range(1, 13)]  # at least 8 different ones, whatever the alphabet
     vocab_size = len(set("".join(names))) + 1
+    n_labels = rng.choice([0, 0, 0, rng.randint(1, 4)])
     # Mostly so few contexts that all are compared, in a second.
-    block_size = rng.choice([t for t in range(1, 6) if t == 1 or vocab_size**t <= MOST_CONTEXTS])
+    few = MOST_CONTEXTS // max(1, n_labels)
+    block_size = rng.choice([t for t in range(1, 6) if t == 1 or vocab_size**t <= few])
     block_size = rng.choice([block_size] * 5 + [rng.randint(1, 5), rng.randint(6, 64)])
     forms: list[FormChoice] = ["auto", "mlp", "fused"]
-    if vocab_size ** (block_size + 1) <= TABLE_LIMIT // 16:
+    if max(1, n_labels) * vocab_size ** (block_size + 1) <= TABLE_LIMIT // 16:
         forms.append("table")
     return Config(
         names=names,
+        n_labels=n_labels,
         block_size=block_size,
         batch_size=rng.randint(2, 600),
         epochs=rng.randint(1, 3),
@@ -106,6 +111,7 @@ def random_config(rng: random.Random) -> Config:
             "n_embd": rng.randint(1, 12),
             "n_hidden": rng.randint(1, 64),
             "n_layers": rng.randint(1, 4),
+            "n_members": rng.choice([1, 1, 1, 2, 3]),
             "batch_norm": rng.random() < 0.7,
             "norm_output": rng.random() < 0.3,
             "dropout": rng.choice([0.0, 0.0, 0.2]),
@@ -122,8 +128,14 @@ def random_config(rng: random.Random) -> Config:
             "min_length": rng.randint(0, 4),
             "max_length": rng.randint(5, 30),
             "prefix": rng.choice(["", "", rng.choice(names)[:3]]),
+            "label": label_of(rng.randrange(n_labels)) if n_labels else None,
         },
     )
+
+
+def label_of(row: int) -> str:
+    """The label of a row of the list, where there are so many labels."""
+    return f"label {row}"
 
 
 def turn(config: Config, seed: int, folder: Path, done: Counter[str]) -> None:
@@ -142,9 +154,11 @@ def turn(config: Config, seed: int, folder: Path, done: Counter[str]) -> None:
     logits = module_logits(model.double())
     tolerance = max(check.tolerance for check in report.checks)
     names, log_probs = sample(config, folder, logits, tolerance)
-    compare_scores(names, log_probs, folder, logits, tolerance)
+    compare_scores(names, log_probs, folder, logits, tolerance, config.request["label"])
     done["turns"] += 1
     done[f"form {config.form}"] += 1
+    done["with labels"] += config.n_labels > 0
+    done["with members"] += config.network["n_members"] > 1
     done["parameters"] += model.n_parameters
     done["names sampled and scored"] += len(names)
     done["every context compared"] += report.exhaustive
@@ -152,11 +166,18 @@ def turn(config: Config, seed: int, folder: Path, done: Counter[str]) -> None:
 
 def train(config: Config, seed: int, folder: Path) -> Path:
     """A checkpoint of `config`, trained in this process."""
-    path = folder / "names.txt"
-    path.write_text("\n".join(config.names) + "\n", encoding="utf-8")
+    path = folder / "names.tsv"
+    rows = [f"{name}\t{label_of(i % max(1, config.n_labels))}" for i, name in enumerate(config.names)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     L.seed_everything(seed)
-    data = NamesDataModule(str(path), block_size=config.block_size, batch_size=config.batch_size)
-    module = LitBatchNormMLP(data.vocab_size, data.block_size, **config.network)
+    data = NamesDataModule(
+        str(path),
+        name_column=1,
+        label_column=2 if config.n_labels else None,
+        block_size=config.block_size,
+        batch_size=config.batch_size,
+    )
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, n_labels=data.n_labels, **config.network)
     trainer = L.Trainer(
         max_epochs=config.epochs,
         accelerator="cpu",
@@ -206,26 +227,43 @@ def expect_explained(
     width = max(len(ours), len(theirs)) + 1
     a, b = (np.pad(vocabulary.encode(name), (0, width - len(name))) for name in (ours, theirs))
     decoding = Decoding(**{key: request[key] for key in ("temperature", "top_k", "top_p", "min_length")})
-    expect_borderline(logits, config.block_size, uniforms, a, b, prefix, decoding, 2 * tolerance)
+    label = label_column(sampler.info, request["label"])
+    expect_borderline(logits, config.block_size, uniforms, a, b, prefix, decoding, 2 * tolerance, label)
+
+
+def label_column(info: ModelInfo, label: str | None) -> NDArray[np.int64]:
+    """What stands before the characters of a context: the label's id, or nothing."""
+    return np.array([] if label is None else [info.label_id(label)], dtype=np.int64)
 
 
 def compare_scores(
-    names: list[str], log_probs: NDArray[np.float64], folder: Path, logits: Logits, tolerance: float
+    names: list[str],
+    log_probs: NDArray[np.float64],
+    folder: Path,
+    logits: Logits,
+    tolerance: float,
+    label: str | None,
 ) -> None:
     """The sampler's log-likelihoods and the Scorer's against the trained network's, in float64."""
-    scorer = Scorer(folder)
-    scores = scorer.score(names)
-    for name, of_sampler, score in zip(names, log_probs, scores, strict=True):
+    scorer = Scorer(folder, label=label)
+    before = label_column(scorer.info, label)
+
+    def log_p_of(name: str) -> NDArray[np.float64]:
+        """log p of each character and of the end."""
         ids = [0] * scorer.info.block_size + scorer.info.vocabulary.encode(name).tolist() + [0]
         windows = np.lib.stride_tricks.sliding_window_view(ids, scorer.info.block_size)[: len(name) + 1]
-        log_p = log_softmax(logits(windows.astype(np.int64).copy()))
-        drawn = log_p[np.arange(len(name) + 1), ids[scorer.info.block_size :]]
+        labels = np.broadcast_to(before, (len(windows), len(before)))
+        log_p = log_softmax(logits(np.concatenate([labels, windows], axis=1).astype(np.int64)))
+        drawn: NDArray[np.float64] = log_p[np.arange(len(name) + 1), ids[scorer.info.block_size :]]
+        return drawn
+
+    for name, of_sampler, score in zip(names, log_probs, scorer.score(names), strict=True):
+        due = log_p_of(scorer.info.text_rules.name(name))  # a name may be drawn that ends with a space
+        drawn = log_p_of(name)
         # A name that was cut at its greatest length has drawn no end.
         allowed = 2 * tolerance * (len(name) + 1) + 1e-5 * (1 + abs(drawn).sum())
-        if score.log_prob is None or not abs(score.log_prob - drawn.sum()) <= allowed:
-            raise DifferenceError(
-                f"{name!r}: scored {score.log_prob}, the trained network says {drawn.sum()}"
-            )
+        if score.log_prob is None or not abs(score.log_prob - due.sum()) <= allowed:
+            raise DifferenceError(f"{name!r}: scored {score.log_prob}, the trained network says {due.sum()}")
         if not min(abs(of_sampler - drawn.sum()), abs(of_sampler - drawn[:-1].sum())) <= allowed:
             raise DifferenceError(
                 f"{name!r}: sampled with {of_sampler}, the trained network says {drawn.sum()}"
