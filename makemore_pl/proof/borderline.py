@@ -30,20 +30,7 @@ def could_draw(
         length: characters that the name already has.
         tolerance: largest deviation of a logit.
     """
-    scores = logits.copy()
-    if length < decoding.min_length:
-        scores[BOUNDARY] = -np.inf
-    low, high = scores - tolerance, scores + tolerance
-    temperature = np.float64(np.float32(decoding.temperature))
-    if temperature == 0:
-        return bool(high[drawn] >= low.max())
-    surely, possibly = _among_the_likeliest(low, high, decoding.top_k)
-    with np.errstate(over="ignore"):  # a tiny temperature: a weight of 0
-        low, high = (np.exp(np.minimum((x - scores.max()) / temperature, 700)) for x in (low, high))
-    low, high = np.where(surely, low, 0.0), np.where(possibly, high, 0.0)
-    if decoding.top_p < 1:
-        surely, possibly = _in_the_nucleus(low, high, np.float64(np.float32(decoding.top_p)))
-        low, high = np.where(surely, low, 0.0), np.where(possibly, high, 0.0)
+    low, high, _ = _weights(logits, decoding, length, tolerance)
     if high[drawn] == 0:
         return False
     before, after = slice(0, drawn), slice(drawn + 1, None)
@@ -52,6 +39,39 @@ def could_draw(
     up_to = high[before].sum() + high[drawn]
     ends = up_to / (up_to + low[after].sum())
     return bool(begins - 1e-12 <= uniform <= ends + 1e-12)  # float64's own rounding
+
+
+def has_tie(logits: Array, decoding: Decoding, length: int, tolerance: float) -> bool:
+    """True if it depends on deviations within the tolerance which ids may be drawn; arguments as `could_draw`.
+
+    Then all draws after this context may differ, and not only those whose uniform is close to a border.
+    """
+    return _weights(logits, decoding, length, tolerance)[2]
+
+
+def _weights(logits: Array, decoding: Decoding, length: int, tolerance: float) -> tuple[Array, Array, bool]:
+    """The smallest and the largest weight of each id, (V,) each; and whether ids tie for a place in the draw.
+
+    A weight is 0 where temperature, top-k or top-p leave the id out.
+    """
+    scores = logits.copy()
+    if length < decoding.min_length:
+        scores[BOUNDARY] = -np.inf
+    low, high = scores - tolerance, scores + tolerance
+    temperature = np.float64(np.float32(decoding.temperature))
+    if temperature == 0:
+        surely, possibly = _among_the_likeliest(low, high, 1)
+        return surely.astype(np.float64), possibly.astype(np.float64), bool((possibly & ~surely).any())
+    surely, possibly = _among_the_likeliest(low, high, decoding.top_k)
+    has_tie = bool((possibly & ~surely).any())
+    with np.errstate(over="ignore"):  # a tiny temperature: a weight of 0
+        low, high = (np.exp(np.minimum((x - scores.max()) / temperature, 700)) for x in (low, high))
+    low, high = np.where(surely, low, 0.0), np.where(possibly, high, 0.0)
+    if decoding.top_p < 1:
+        surely, possibly = _in_the_nucleus(low, high, np.float64(np.float32(decoding.top_p)))
+        has_tie = has_tie or bool((possibly & ~surely & (high > 0)).any())
+        low, high = np.where(surely, low, 0.0), np.where(possibly, high, 0.0)
+    return low, high, has_tie
 
 
 def _among_the_likeliest(low: Array, high: Array, k: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
