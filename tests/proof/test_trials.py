@@ -23,80 +23,6 @@ STEPS = 6
 WEIGHTS = random_weights(vocab_size=7)
 
 
-def nodes_of(graph: onnx.GraphProto) -> Iterator[str]:
-    """All nodes, those in the bodies of If and Loop among them, by their path."""
-    for node in graph.node:
-        yield node.name
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from nodes_of(attribute.g)
-
-
-def nodes_that_run(model: onnx.ModelProto, requests: list[Trial], folder: Path) -> set[str]:
-    options = ort.SessionOptions()
-    options.enable_profiling = True
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # else nodes are merged
-    options.profile_file_prefix = str(folder / "profile")
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for request in requests:
-        decoding = request.decoding
-        feed = {
-            "uniforms": request.uniforms(),
-            "prefix": request.prefix,
-            "temperature": np.array(decoding.temperature, np.float32),
-            "top_k": np.array(decoding.top_k, np.int64),
-            "top_p": np.array(decoding.top_p, np.float32),
-            "min_length": np.array(decoding.min_length, np.int64),
-        }
-        if (labels := request.label_ids()) is not None:
-            feed["label"] = labels - request.first_label
-        session.run(None, feed)
-    events = json.loads(Path(session.end_profiling()).read_text())
-    return {e["name"].removesuffix("_kernel_time") for e in events if e["cat"] == "Node"}
-
-
-def never_run(weights: FoldedWeights, form: Form, requests: list[Trial], folder: Path) -> set[str]:
-    model = build_sampler(weights, form, np.arange(weights.vocab_size, dtype=np.int32))
-    return set(nodes_of(model.graph)) - nodes_that_run(model, requests, folder)
-
-
-def few_plain(requests: Iterator[Trial]) -> list[Trial]:
-    """All but the 10,000, which take the same way as 300; and those for no name, which compare nothing."""
-    return [request for request in requests if 0 < request.n < PLAIN_NAMES]
-
-
-NETWORKS = {
-    "of 343 contexts": WEIGHTS,
-    "with labels": random_weights(vocab_size=7, n_labels=3),
-    "of 7 contexts": random_weights(vocab_size=7, block_size=1),
-    "of 4 contexts": random_weights(vocab_size=2, block_size=2),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_node_runs(tmp_path: Path, form: Form, name: str) -> None:
-    """So every branch of every If."""
-    requests = few_plain(trials(NETWORKS[name], STEPS))
-    assert never_run(NETWORKS[name], form, requests, tmp_path) == set()
-
-
-@pytest.mark.parametrize("n_labels", [0, 3])
-def test_every_node_runs_where_contexts_are_too_many_to_enumerate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_labels: int
-) -> None:
-    monkeypatch.setattr(folded_weights, "ENUMERABLE_LIMIT", 1000)
-    weights = random_weights(vocab_size=7, n_labels=n_labels)
-    for form in ("mlp", "table"):
-        assert never_run(weights, form, few_plain(trials(weights, STEPS)), tmp_path) == set()
-
-
-def test_a_way_that_no_request_takes_is_found(tmp_path: Path) -> None:
-    some = few_plain(trials(WEIGHTS, STEPS))[:3]
-    assert len(never_run(WEIGHTS, "table", some, tmp_path)) > 100
-
-
 REQUESTS = list(trials(WEIGHTS, STEPS))
 
 
@@ -180,3 +106,84 @@ def test_uniforms_and_labels_of_a_request(n_labels: int) -> None:
             assert labels is not None
             assert labels.shape == (request.n,)
             assert set(labels.tolist()) == (set(range(7, 7 + n_labels)) if request.n else set())
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[str]:
+    """All nodes, those in the bodies of If and Loop among them, by their path."""
+    for node in graph.node:
+        yield node.name
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from nodes_of(attribute.g)
+
+
+def nodes_that_run(model: onnx.ModelProto, requests: list[Trial], folder: Path) -> set[str]:
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # else nodes are merged
+    options.profile_file_prefix = str(folder / "profile")
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for request in requests:
+        decoding = request.decoding
+        feed = {
+            "uniforms": request.uniforms(),
+            "prefix": request.prefix,
+            "temperature": np.array(decoding.temperature, np.float32),
+            "top_k": np.array(decoding.top_k, np.int64),
+            "top_p": np.array(decoding.top_p, np.float32),
+            "min_length": np.array(decoding.min_length, np.int64),
+        }
+        if (labels := request.label_ids()) is not None:
+            feed["label"] = labels - request.first_label
+        session.run(None, feed)
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return {e["name"].removesuffix("_kernel_time") for e in events if e["cat"] == "Node"}
+
+
+def never_run(weights: FoldedWeights, form: Form, requests: list[Trial], folder: Path) -> set[str]:
+    model = build_sampler(weights, form, np.arange(weights.vocab_size, dtype=np.int32))
+    return set(nodes_of(model.graph)) - nodes_that_run(model, requests, folder)
+
+
+def few_plain(requests: Iterator[Trial]) -> list[Trial]:
+    """All but the 10,000, which take the same way as 300; and those for no name, which compare nothing."""
+    return [request for request in requests if 0 < request.n < PLAIN_NAMES]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_node_runs(tmp_path: Path, form: Form) -> None:
+    """So every branch of every If."""
+    requests = few_plain(trials(WEIGHTS, STEPS))
+    assert never_run(WEIGHTS, form, requests, tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("form", "sizes"),
+    [
+        ("fused", {"vocab_size": 7, "n_labels": 3}),
+        ("table", {"vocab_size": 7, "n_labels": 3}),
+        ("mlp", {"vocab_size": 7, "block_size": 1}),
+        ("table", {"vocab_size": 2, "block_size": 2}),
+    ],
+    ids=str,
+)
+def test_every_node_runs_with_labels_and_with_few_contexts(
+    tmp_path: Path, form: Form, sizes: dict[str, int]
+) -> None:
+    weights = random_weights(**sizes)  # type: ignore[arg-type]
+    assert never_run(weights, form, few_plain(trials(weights, STEPS)), tmp_path) == set()
+
+
+@pytest.mark.parametrize(("form", "n_labels"), [("mlp", 0), ("table", 0), ("fused", 3)])
+def test_every_node_runs_where_contexts_are_too_many_to_enumerate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form, n_labels: int
+) -> None:
+    monkeypatch.setattr(folded_weights, "ENUMERABLE_LIMIT", 1000)
+    weights = random_weights(vocab_size=7, n_labels=n_labels)
+    assert never_run(weights, form, few_plain(trials(weights, STEPS)), tmp_path) == set()
+
+
+def test_a_way_that_no_request_takes_is_found(tmp_path: Path) -> None:
+    some = few_plain(trials(WEIGHTS, STEPS))[:3]
+    assert len(never_run(WEIGHTS, "table", some, tmp_path)) > 100
