@@ -28,7 +28,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GRAPH = ["graph/test_forms.py", "graph/test_label_input.py", "graph/test_sampler_graph.py"]
-NAMES = ["proof/test_names.py", "proof/test_trials.py"]
 TESTS = {
     "context_space.py": ["proof/test_contexts.py"],
     "model/fold.py": ["model/test_fold.py"],
@@ -44,7 +43,7 @@ TESTS = {
     "proof/names.py": ["proof/test_names.py"],
     "proof/network_reader.py": ["proof/test_network_reader.py"],
     "proof/stored_metadata.py": ["proof/test_stored_metadata.py"],
-    "proof/trials.py": NAMES,
+    "proof/trials.py": ["proof/test_trials.py"],
     "proof/proof.py": ["proof/test_proof.py"],
     "proof/proof_report.py": ["proof/test_proof.py"],
     "proof/progress.py": ["proof/test_proof.py"],

@@ -88,7 +88,7 @@ def _among_the_likeliest(low: Array, high: Array, k: int) -> tuple[NDArray[np.bo
 def _in_the_nucleus(low: Array, high: Array, p: np.float64) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Ids that surely, and possibly, have less than a share of p of all weight before them: (V,) each."""
     least_before = _weight_above(low, low, high)
-    most_before = _weight_above(high, np.nextafter(high, np.inf), low) - np.where(high >= low, high, 0.0)
+    most_before = _weight_above(high, np.nextafter(high, np.inf), low) - high  # of others
     surely = most_before < p * low.sum()
     possibly = least_before < p * high.sum()
     return surely, possibly

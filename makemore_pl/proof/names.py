@@ -146,7 +146,7 @@ def _compare(
     off = np.abs(log_prob[~different] - expected)
     # A log-probability is off by at most twice its logit, once for each of the name's characters; and by the
     # rounding of both to float32.
-    allowed = 2 * tolerance * (len(trial.prefix) + width + 1) + np.spacing(np.abs(expected)) + 1e-9
+    allowed = 2 * tolerance * (len(trial.prefix) + width + 1) + np.spacing(np.abs(expected))
     if not (off <= allowed).all():
         raise VerificationError(f"sampler.onnx: a log-likelihood differs by {off.max():.3g}")
     return ties, float(off.max(initial=0.0))

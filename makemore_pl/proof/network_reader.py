@@ -83,7 +83,7 @@ def form_of(stored: StoredFile, write: Callable[[Form], onnx.ModelProto]) -> For
         except VerificationError as error:
             errors.append(error)
         except FormError:
-            continue  # the network is too wide for it, so the file cannot be of that form
+            pass  # the network is too wide for it, so the file cannot be of that form
         else:
             return form
     raise errors[0]

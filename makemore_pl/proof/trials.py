@@ -2,7 +2,7 @@
 
 The graph chooses by whether there are so many draws that a table of limits pays, by whether there is a
 prefix, by how many draws may not end a name, and by how the distribution is bent. A test counts that every
-node of every form runs in these requests.
+node of every form runs in these requests, for at least one name.
 """
 
 import itertools
@@ -21,11 +21,10 @@ from makemore_pl.vocabulary import BOUNDARY
 PLAIN_NAMES = 10_000
 """Names drawn from the plain model; the other requests are for fewer."""
 FEW_NAMES, MANY_NAMES = 100, 250
-"""Names of the other requests: for many, columns of zeros are added until a table of limits pays."""
+"""Names of the other requests: for many, columns of zeros are added until a table of limits pays; where one
+pays for the few as well, there are fewer of them."""
 MAX_LOGITS = 1 << 25
 """Logits held at a time; of a very large vocabulary, fewer names are compared."""
-MOST_NUMBERS = 1 << 23
-"""Most uniforms of one request: 32 MiB."""
 TEMPERATURES = (1.0, 0.5, 1.5, 0.0)
 FILTERS: tuple[dict[str, Any], ...] = ({}, {"top_k": 3}, {"top_p": 0.8}, {"top_k": 5, "top_p": 0.9})
 SHORT = (0, 1, 3)
@@ -88,14 +87,19 @@ def trials(weights: FoldedWeights, steps: int) -> Iterator[Trial]:
     def trial(
         n: int, width: int, prefix: NDArray[np.int64], short: int, bend: dict[str, Any], edges: bool = False
     ) -> Trial:
+        if "top_k" in bend:
+            bend = bend | {"top_k": min(bend["top_k"], v - 1)}  # of a tiny vocabulary, not all of it
         decoding = Decoding(min_length=short and len(prefix) + short, **bend)
-        return Trial(next(seeds), n, steps, width, prefix, decoding, edges, v, weights.n_labels)
+        return Trial(next(seeds), n, min(steps, width), width, prefix, decoding, edges, v, weights.n_labels)
 
     yield trial(min(PLAIN_NAMES, max(100, MAX_LOGITS // v)), steps, prefixes[0], 1, {})
     sizes = [(FEW_NAMES, steps)]
-    enough = DRAWS_PER_CONTEXT * weights.n_contexts // MANY_NAMES + 1
-    if weights.is_enumerable and enough <= MOST_NUMBERS // MANY_NAMES:
-        sizes.append((MANY_NAMES, max(steps, enough)))
+    if weights.is_enumerable:
+        # A table pays for more uniforms than so many; n names of w draws have (n + 1) * (w + 1), padded.
+        most_by_rows = DRAWS_PER_CONTEXT * weights.n_contexts
+        width = min(steps, most_by_rows // 2 - 1)
+        few = min(FEW_NAMES, most_by_rows // (width + 1) - 1)
+        sizes = [(few, width), (MANY_NAMES, max(steps, most_by_rows // MANY_NAMES + 1))]
     for (n, width), prefix, short in itertools.product([*sizes, (0, steps)], prefixes, SHORT):
         yield trial(n, width, prefix, short, {})
     # Every size with every bend; of each temperature and of each filter, with every minimal length.

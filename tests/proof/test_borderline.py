@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from makemore_pl.proof.borderline import could_draw
-from makemore_pl.runtime.decoding import Decoding, draw
+from makemore_pl.runtime.decoding import Decoding, bend, draw
 
 Array = NDArray[np.float64]
 TOLERANCE = 1e-3
@@ -41,14 +41,39 @@ def test_whatever_noise_within_the_tolerance_draws_is_explained(
         assert could_draw(logits, float(uniform), int(token), decoding, length, TOLERANCE)
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(2, 6),
+    temperature=st.sampled_from([0.0, 0.5, 1.0]),
+    top_k=st.sampled_from([0, 1, 2]),
+    top_p=st.sampled_from([1.0, 0.9, 0.5]),
+)
+def test_what_the_worst_noise_draws_at_the_border_is_explained(
+    seed: int, size: int, temperature: float, top_k: int, top_p: float
+) -> None:
+    """All before a character up, and all after it down, or the other way; with many exact ties."""
+    rng = np.random.default_rng(seed)
+    decoding = Decoding(min_length=0, temperature=temperature, top_k=top_k, top_p=top_p)
+    for _ in range(50):
+        logits = rng.integers(-4, 5, size) / 4 * rng.choice([1, 0.97])
+        up = rng.choice([-1, 1]) * np.where(np.arange(size) < rng.integers(size + 1), 1, -1)
+        noisy = logits + np.where(rng.random(size) < 0.1, -up, up) / 4
+        weights = np.exp(bend(noisy[None].copy(), decoding))[0]
+        border = weights[: rng.integers(size)].sum() / weights.sum()
+        uniform = np.float32(border + rng.choice([-1, 0, 1]) * 1e-6).clip(0, 1 - 2**-24)
+        [drawn] = draw(noisy[None], uniform[None], decoding, 0)
+        assert could_draw(logits, float(uniform), int(drawn), decoding, 0, 0.25)
+
+
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(2, 60), decoding=DECODINGS)
 def test_without_noise_one_character_alone_is_explained(seed: int, size: int, decoding: Decoding) -> None:
+    """However large all logits are together."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=size)
     uniform = rng.random(1, dtype=np.float32)
-    [drawn] = draw(logits[None], uniform, decoding, 0)
-    explained = [t for t in range(size) if could_draw(logits, float(uniform[0]), t, decoding, 0, 1e-13)]
-    assert explained == [drawn]
+    for logits in (rng.normal(size=size), 1e3 + rng.normal(size=size)):
+        [drawn] = draw(logits[None], uniform, decoding, 0)
+        explained = [t for t in range(size) if could_draw(logits, float(uniform[0]), t, decoding, 0, 1e-13)]
+        assert explained == [drawn]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +149,41 @@ def test_what_is_ruled_out_is_not_explained_even_on_its_border() -> None:
     assert not could_draw(logits, 0.0, 0, Decoding(min_length=1), 0, 1e-5)
     assert not could_draw(logits, 0.0, 0, Decoding(min_length=1, top_k=2), 0, 1e-5)
     assert could_draw(logits, 0.0, 0, Decoding(min_length=1), 1, 1e-5)
+
+
+def test_ties_at_the_edge_of_the_tolerance() -> None:
+    """Off by a quarter each, the two are equal, and both kept."""
+    logits, first = np.array([0.5, 0.0]), Decoding(min_length=0, top_k=1)
+    assert could_draw(logits, 0.6, 1, first, 0, 0.25)
+    assert not could_draw(logits, 0.6, 1, first, 0, 0.249)
+    assert not could_draw(logits, 0.4, 1, first, 0, 0.25)  # the other one is kept, too, whatever the noise
+    assert could_draw(logits, 0.0, 1, Decoding(temperature=0), 1, 0.25)
+    assert not could_draw(logits, 0.0, 1, Decoding(temperature=0), 1, 0.249)
+
+
+def test_a_nucleus_that_weights_fill_exactly() -> None:
+    """Half of all weight is the first's, and comes before the others, which are out."""
+    logits, half = np.log([1, 0.5, 0.25, 0.25]), Decoding(min_length=0, top_p=0.5)
+    assert could_draw(logits, 0.999, 0, half, 0, 0.0)
+    assert not any(could_draw(logits, 0.999, t, half, 0, 0.0) for t in (1, 2, 3))
+    assert could_draw(logits, 0.999, 1, half, 0, 1e-9)
+
+
+def test_a_characters_own_weight_does_not_come_before_it() -> None:
+    """The first is always the likelier one, by how much nobody knows: it is in the nucleus."""
+    logits, half = np.array([3.0, 0.0]), Decoding(min_length=0, top_p=0.5)
+    assert could_draw(logits, 0.3, 0, half, 0, 1.0)
+    assert not could_draw(logits, 0.3, 1, half, 0, 1.0)
+
+
+@pytest.mark.parametrize(("off", "both"), [(5e-13, True), (1.5e-12, False)])
+def test_a_uniform_on_a_border_as_float64_has_it(off: float, both: bool) -> None:
+    """Of two characters, the border is at a quarter; 1e-12 are allowed for float64's own rounding."""
+    for border, right in ((0.25 + off, 0), (0.25 - off, 1)):
+        logits = np.log([border, 1 - border])
+        explained = [could_draw(logits, 0.25, t, Decoding(), 1, 0.0) for t in (0, 1)]
+        assert explained[right]
+        assert explained[1 - right] == both
 
 
 def test_an_interval_narrower_than_the_tolerance() -> None:

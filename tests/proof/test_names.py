@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from makemore_pl.errors import VerificationError
 from makemore_pl.proof import names as names_module
 from makemore_pl.proof.names import Generate, SameNames, compare_names
-from makemore_pl.proof.trials import FEW_NAMES, MANY_NAMES, PLAIN_NAMES, trials
+from makemore_pl.proof.trials import MANY_NAMES, PLAIN_NAMES, trials
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
 
 WEIGHTS = random_weights(vocab_size=9, block_size=2)
@@ -21,6 +21,8 @@ TOLERANCE = 1e-5
 STEPS = 12
 TRIALS = [replace(t, n=min(t.n, 300)) for t in trials(WEIGHTS, STEPS)]
 """All kinds of requests, of fewer names."""
+FEW = 36
+"""For a name more, a table pays: more than 6 numbers for each of 81 contexts, 37 * 13 with the padding."""
 Names = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
@@ -61,7 +63,7 @@ def test_ten_thousand_plain_names_and_all_kinds_of_requests() -> None:
     assert all_trials[0].decoding == Decoding()
     assert len({(t.decoding.temperature, t.decoding.top_k, t.decoding.top_p) for t in all_trials}) == 16
     assert {len(t.prefix) for t in all_trials} == {0, 2, 4}
-    assert {t.n for t in all_trials} == {0, FEW_NAMES, MANY_NAMES, 10_000}
+    assert {t.n for t in all_trials} == {0, FEW, MANY_NAMES, 10_000}
     assert all((t.uniforms() == t.uniforms()).all() for t in all_trials[1:5])
     assert sum(t.n for t in trials(random_weights(40_000, 2, hidden=(2,)), STEPS)) < 20_000
 
@@ -123,7 +125,7 @@ def test_a_sampler_opened_otherwise_is_given_a_seventh_of_the_trials() -> None:
 
     compare(sampler(), counted)
     assert calls == [trial.n for trial in TRIALS[::7]]
-    assert {0, FEW_NAMES, MANY_NAMES, 300} == set(calls)
+    assert {0, FEW, MANY_NAMES, 300} == set(calls)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_sampler_that_ignores_an_option_is_found(ignored: dict[str, float]) ->
 
 
 def other_last_character(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any]) -> Names:
-    if len(tokens) == FEW_NAMES and tokens.size:
+    if len(tokens) == FEW and tokens.size:
         tokens[-1, -1] = (tokens[-1, -1] + 4) % 9
     return tokens, CODEPOINTS[tokens], log_prob
 
@@ -172,6 +174,8 @@ def longer(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any
             "expected 300 names",
         ),
         (lambda tokens, codepoints, log_prob: (tokens, codepoints, log_prob[1:]), "outputs of the shapes"),
+        (lambda tokens, codepoints, log_prob: (tokens[1:], codepoints[1:], log_prob), "outputs of the"),
+        (lambda tokens, codepoints, log_prob: (tokens[:, 0], codepoints[:, 0], log_prob), "outputs of"),
         (lambda tokens, codepoints, log_prob: (tokens, codepoints[:, 1:], log_prob), "outputs of the shapes"),
         (lambda tokens, codepoints, log_prob: (tokens[0], codepoints[0], log_prob), "outputs of the shapes"),
         (
@@ -183,3 +187,40 @@ def longer(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any
 def test_any_other_output_is_found(change: Callable[..., Names], message: str) -> None:
     with pytest.raises(VerificationError, match=message):
         compare(altered(change))
+
+
+def longer_last_name(tokens: NDArray[Any], codepoints: NDArray[Any], log_prob: NDArray[Any]) -> Names:
+    tokens, codepoints, log_prob = longer(tokens, codepoints, log_prob)
+    tokens[-1, -1] = 1
+    return tokens, CODEPOINTS[tokens], log_prob
+
+
+def test_a_borderline_draw_may_make_the_longest_name_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others are one column shorter, and the same."""
+    asked = []
+    monkeypatch.setattr(names_module, "could_draw", lambda *request: not asked.append(request))
+    plain = replace(TRIALS[0], n=1_000, steps=20, width=21)
+    found = compare_names([altered(longer_last_name)], [plain], WEIGHTS.logits, 2, CODEPOINTS, TOLERANCE)
+    assert (found.names, found.borderline, len(asked)) == (1_000, 1, 1)
+
+
+def test_log_likelihoods_are_as_near_as_the_logits_and_float32_explain() -> None:
+    """Each of a name's characters may be off by twice a logit; without that, by the last bit alone."""
+    [trial, *_] = [trial for trial in TRIALS if trial.n and len(trial.prefix) == 2]
+    tokens, _ = sample_stepwise(WEIGHTS.logits, 2, trial.uniforms(), trial.prefix, trial.decoding)
+    largest = 2e-3 * (2 + tokens.shape[1] + 1)
+
+    def passes(change: Callable[[NDArray[Any]], NDArray[Any]], tolerance: float) -> bool:
+        file = altered(lambda tokens, codepoints, log_prob: (tokens, codepoints, change(log_prob)))
+        try:
+            compare_names([file], [trial], WEIGHTS.logits, 2, CODEPOINTS, tolerance)
+        except VerificationError as error:
+            return "a log-likelihood differs" not in str(error)
+        return True
+
+    for off in (-largest, largest):
+        assert passes(lambda log_prob, off=off: log_prob + np.float32(0.99 * off), 1e-3)  # type: ignore[misc]
+        assert not passes(lambda log_prob, off=off: log_prob + np.float32(1.01 * off), 1e-3)  # type: ignore[misc]
+    next_number = lambda log_prob: np.nextafter(log_prob, np.float32(0))  # noqa: E731
+    assert passes(next_number, 0.0)
+    assert not passes(lambda log_prob: next_number(next_number(log_prob)), 0.0)

@@ -14,19 +14,29 @@ from helpers import trained_like
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from makemore_pl.errors import VerificationError
+from makemore_pl.errors import ModelFileError, VerificationError
 from makemore_pl.exported.metadata import FORMS, Form, ModelInfo
+from makemore_pl.graph.builder import GraphBuilder
 from makemore_pl.graph.forms import build_model
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model.fold import fold
 from makemore_pl.model.folded_weights import FoldedWeights, FormError
 from makemore_pl.model.network import BatchNormMLP
-from makemore_pl.proof.network_reader import StoredFile, expect_same_graph, form_of
+from makemore_pl.proof.certificate import Network
+from makemore_pl.proof.network_reader import (
+    StoredFile,
+    expect_same_graph,
+    form_of,
+    read_stored,
+    stored_network,
+)
 
 
-def folded(block_size: int = 3, n_hidden: int = 40) -> torch.nn.Sequential:
+def folded(block_size: int = 3, n_hidden: int = 40, n_layers: int = 2, **options: int) -> torch.nn.Sequential:
     torch.manual_seed(block_size)
-    model = BatchNormMLP(11, block_size, n_hidden=n_hidden, n_layers=2, output_gain=0.2)
+    model = BatchNormMLP(
+        11, block_size, n_hidden=n_hidden, n_layers=n_layers, output_gain=0.2, init_seed=1, **options
+    )
     return fold(trained_like(model).layers)
 
 
@@ -84,6 +94,74 @@ def test_a_form_that_does_not_suit_the_network_is_left_out() -> None:
     assert form_of(StoredFile(Path("file"), b"", model("fused"), info), write) == "fused"
     with pytest.raises(VerificationError, match="file is not the trained model"):
         form_of(StoredFile(Path("file"), b"", model("table"), info), write)
+
+
+def test_the_form_that_a_file_claims_is_tried_first_and_the_error_is_its_own() -> None:
+    for claimed in FORMS:
+        info = ModelInfo("abc", 3, 10, 40, 2, 5_000, claimed, 8, "names", "0", "0")
+        tried: list[Form] = []
+
+        def write(form: Form, tried: list[Form] = tried) -> onnx.ModelProto:
+            tried.append(form)
+            return model(form)
+
+        assert form_of(StoredFile(Path("file"), b"", model(claimed), info), write) == claimed
+        assert tried == [claimed]
+        wrong = model(claimed)
+        wrong.graph.node[-1].op_type = "Exploit"
+        with pytest.raises(VerificationError, match=f"at node '{wrong.graph.node[-1].name}'"):
+            form_of(StoredFile(Path("file"), b"", wrong, info), write)
+
+
+@pytest.mark.parametrize("kind", ["model", "sampler"])
+def test_a_file_is_read_with_its_kind_and_what_it_says(tmp_path: Path, kind: str) -> None:
+    graph = model("mlp") if kind == "model" else sampler("mlp")
+    info = ModelInfo("abcdefghij", 3, 10, 40, 2, 5_000, "mlp", 8, "names", "0" * 64, "0" * 16)
+    helper.set_model_props(graph, info.to_metadata())
+    content = graph.SerializeToString()
+    (tmp_path / "file").write_bytes(content)
+    found = read_stored(tmp_path / "file")
+    assert found == StoredFile(tmp_path / "file", content, graph, info)
+    assert found.is_sampler == (kind == "sampler")
+    (tmp_path / "file").write_bytes(content[:-1])
+    with pytest.raises(ModelFileError, match="not a readable ONNX model"):
+        read_stored(tmp_path / "file")
+
+
+def expect_same_network(found: Network, expected: Network) -> None:
+    for ours, theirs in zip(found.tables + found.sizes, expected.tables + expected.sizes, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(found.bias, expected.bias)
+    assert found.n_terms == expected.n_terms
+    for linear, due in zip(found.later, expected.later, strict=True):
+        for ours, theirs in zip(linear, due, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("options", [{}, {"n_labels": 3}, {"n_members": 4}], ids=str)
+def test_the_network_that_a_file_stores(n_layers: int, options: dict[str, int]) -> None:
+    """All its numbers, rounded to float32, each in its place."""
+    weights = FoldedWeights.from_layers(folded(n_layers=n_layers, **options))
+
+    def rounded(*arrays: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        return [array.astype(np.float32).astype(np.float64) for array in arrays]
+
+    linears = [tuple(rounded(*linear)) for linear in weights.linears]
+    stored = FoldedWeights(
+        3,
+        *rounded(weights.embedding),
+        linears[:-1],  # type: ignore[arg-type]
+        linears[-1],  # type: ignore[arg-type]
+        options.get("n_labels", 0),
+    )
+    expect_same_network(
+        stored_network(build_model(weights, "mlp"), weights, "mlp"), Network.from_weights(stored)
+    )
+    (first_table, *tables), bias = weights.position_tables()
+    tables = rounded(first_table + bias, *tables)
+    due = Network(tables, np.zeros(len(bias)), [np.abs(table) for table in tables], len(tables), linears[1:])  # type: ignore[arg-type]
+    expect_same_network(stored_network(build_model(weights, "fused"), weights, "fused"), due)
 
 
 def other_last_numbers(numbers: NDArray[Any]) -> list[object]:
@@ -146,6 +224,54 @@ def test_every_weight_is_compared_with_its_own_rounding() -> None:
         changed.reshape(-1)[smallest] = np.nextafter(np.nextafter(more, np.float32(9)), np.float32(9))
         replacement = numpy_helper.from_array(changed, tensor.name)
         expect_refused(written, lambda m, i=i, new=replacement: m.graph.initializer[i].CopyFrom(new))  # type: ignore[misc]
+
+
+def of_weights(*numbers: float) -> onnx.ModelProto:
+    g = GraphBuilder()
+    total = g.Add(g.weight(np.array(numbers)), g.input("x", TensorProto.FLOAT, []))
+    g.output(total, "y", TensorProto.FLOAT, [len(numbers)])
+    return g.to_model()
+
+
+INFINITE, NO_NUMBER = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("due", "stored"),
+    [
+        ((0.0, 1.0), (2**-44, 1.0)),  # of the largest number
+        ((0.0, -1.0), (-(2**-44), -1.0)),
+        ((0.0, 2**-4), (2**-48, 2**-4)),
+        ((0.0, INFINITE, 1.0), (2**-44, INFINITE, 1.0)),
+        ((0.0, 2**-149), (2**-149, 2**-148)),  # the next number
+        ((-1.0, -1e30), (-1.0, -1e30 * (1 + 2**-23))),
+    ],
+)
+def test_how_far_a_weight_may_be_off(due: tuple[float, ...], stored: tuple[float, ...]) -> None:
+    """By 2^-44 of the largest number, or by one step of float32, and no step more."""
+    expect_same_graph(of_weights(*stored), of_weights(*due), "file")
+    if due[-1] != stored[-1]:
+        return
+    beyond = np.nextafter(np.float32(stored[0]), np.float32(9 * np.sign(stored[0])))
+    with pytest.raises(VerificationError, match=r"where 0 is due, at \[0\] of"):
+        expect_same_graph(of_weights(float(beyond), *stored[1:]), of_weights(*due), "file")
+
+
+@pytest.mark.parametrize(
+    ("due", "stored"),
+    [
+        ((1.0, INFINITE), (2.0, INFINITE)),  # nothing is near because something is infinite
+        ((1.0, INFINITE), (1.0, 3e38)),
+        ((1.0, 3e38), (1.0, INFINITE)),
+        ((1.0, INFINITE), (1.0, -INFINITE)),
+        ((1.0, 2.0), (NO_NUMBER, 2.0)),
+        ((1.0, INFINITE), (1.0, NO_NUMBER)),
+    ],
+)
+def test_infinite_weights_are_compared(due: tuple[float, ...], stored: tuple[float, ...]) -> None:
+    expect_same_graph(of_weights(*due), of_weights(*due), "file")
+    with pytest.raises(VerificationError, match="file is not the trained model: by its weights"):
+        expect_same_graph(of_weights(*stored), of_weights(*due), "file")
 
 
 def test_numbers_of_another_size_are_refused() -> None:

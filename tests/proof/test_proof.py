@@ -24,6 +24,7 @@ from makemore_pl.proof.contexts import ContextSet
 from makemore_pl.proof.logits import Check, float32_tolerance
 from makemore_pl.proof.names import SameNames
 from makemore_pl.proof.network_reader import stored_network
+from makemore_pl.proof.progress import chunks_with_progress
 from makemore_pl.proof.proof import prove
 from makemore_pl.proof.proof_report import Report
 from makemore_pl.proof.trials import Trial, trials
@@ -154,6 +155,34 @@ def test_the_contexts_of_a_list_that_is_gone_cannot_be_counted_again(tmp_path: P
             CASE.prove(files, recorded=True)
 
 
+def test_a_file_of_another_list_is_refused(tmp_path: Path) -> None:
+    """Though its graph is the same."""
+    case = Case()
+    case.info = replace(INFO, list_name="others")
+    files = case.write(tmp_path, "mlp", "mlp", {})
+    case.prove(files)
+    for file in files:
+        with pytest.raises(VerificationError, match=r"of another model .list_name is 'others'"):
+            CASE.prove([file])
+
+
+def test_progress_is_shown_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And gone in the end."""
+    due = [chunk.tolist() for chunk in CASE.contexts.chunks()]
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    for terminal in (False, True):
+        monkeypatch.setenv("FORCE_COLOR", "1" * terminal)
+        found = [chunk.tolist() for chunk in chunks_with_progress(CASE.contexts)]
+        assert found == due
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert ("verifying" in shown.err and "25 contexts" in shown.err) == terminal
+        assert (shown.err == "") == (not terminal)
+        assert shown.err.endswith("\x1b[2K") == terminal
+
+
 CHECKS = [
     Check("folded in float64", 1e-10, 25, 2e-14, 1e-15, [0, 1], 2),
     Check("model.onnx", 1e-5, 25, 3e-6, 1e-7, [1, 4], 0),
@@ -174,6 +203,8 @@ def test_the_report_in_words_and_as_json() -> None:
     summary = {"passed": True, "contexts": 25, "contexts_total": 25, "exhaustive": True}
     summary |= {"largest_deviation": 3e-6, "bound": 1e-4, "names": 12_345}
     assert report.summary() == summary
+    assert report.to_json().startswith('{\n  "passed": true,')
+    assert '"context_text": "·a"' in report.to_json()  # not escaped
     stored = json.loads(report.to_json())
     assert stored | summary == stored
     assert stored["certificate"] == {"weights": 1e-6, "total": 1e-4}

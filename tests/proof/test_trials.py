@@ -1,8 +1,10 @@
 """The requests of the proof take every way through a sampler's graph."""
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,10 +17,95 @@ from makemore_pl.exported.metadata import FORMS, Form
 from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model import folded_weights
 from makemore_pl.model.folded_weights import FoldedWeights
-from makemore_pl.proof.trials import PLAIN_NAMES, Trial, trials
+from makemore_pl.proof.trials import FEW_NAMES, MANY_NAMES, PLAIN_NAMES, Trial, trials
 
 STEPS = 6
 WEIGHTS = random_weights(vocab_size=7)
+
+
+REQUESTS = list(trials(WEIGHTS, STEPS))
+
+
+def kinds(requests: list[Trial], *facts: Callable[[Trial], Any]) -> set[tuple[Any, ...]]:
+    """The combinations of facts that there are."""
+    return {tuple(fact(request) for fact in facts) for request in requests}
+
+
+def size(request: Trial) -> int:
+    return request.n
+
+
+def prefix(request: Trial) -> str:
+    return "longer than a context" if len(request.prefix) > 3 else "short" if len(request.prefix) else "none"
+
+
+def short(request: Trial) -> str:
+    """How many draws may not end a name."""
+    beyond = request.decoding.min_length - len(request.prefix) if request.decoding.min_length else 0
+    return "several" if beyond > 1 else ("none", "one")[beyond]
+
+
+def temperature(request: Trial) -> float:
+    """Below 1, 1, or above; or 0."""
+    return float(np.sign(request.decoding.temperature - 1)) if request.decoding.temperature else -2.0
+
+
+def filters(request: Trial) -> tuple[bool, bool]:
+    return 0 < request.decoding.top_k < 7, request.decoding.top_p < 1
+
+
+def test_all_kinds_of_requests_in_all_combinations_that_matter() -> None:
+    few, many, none = FEW_NAMES, MANY_NAMES, 0
+    both = (False, True)
+    plain = [r for r in REQUESTS if not r.decoding.bends and not r.on_edges and r.n < PLAIN_NAMES]
+    bent = [r for r in REQUESTS if r.decoding.bends and not r.on_edges]
+    edges = [r for r in REQUESTS if r.on_edges]
+    prefixes, shorts = ("none", "short", "longer than a context"), ("none", "one", "several")
+    temperatures, combined = (-2.0, -1.0, 0.0, 1.0), tuple(itertools.product(both, both))
+    assert kinds(plain, size, prefix, short) == {*itertools.product((few, many, none), prefixes, shorts)}
+    bends = {*itertools.product((few, many), temperatures, combined)} - {
+        (n, 0.0, combined[0]) for n in (few, many)
+    }
+    assert kinds(bent, size, temperature, filters) == bends
+    assert kinds(bent, temperature, short) == {*itertools.product(temperatures, shorts)}
+    assert kinds(bent, filters, short) == {*itertools.product(combined, shorts)}
+    assert kinds(bent, prefix) == {(kind,) for kind in prefixes}
+    ends = (combined[0], combined[-1])
+    assert kinds(edges, size, short, filters) == {*itertools.product((few, many), shorts, ends)}
+    assert len({r.seed for r in REQUESTS}) == len(REQUESTS) == len(plain) + len(bent) + len(edges) + 1
+
+
+def test_prefixes_are_ids_and_one_holds_a_boundary() -> None:
+    by_length = {len(request.prefix): request.prefix.tolist() for request in REQUESTS}
+    assert {*by_length} == {0, 2, WEIGHTS.block_size + 2}
+    assert all(0 < token < 7 for token in by_length[2])
+    assert [token == 0 for token in by_length[5]] == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("n_labels", [0, 3])
+def test_uniforms_and_labels_of_a_request(n_labels: int) -> None:
+    number = np.finfo(np.float32)
+    ends = [0, number.smallest_subnormal, number.smallest_normal, 2**-24, 0.5, 1 - number.epsneg]
+    for request in trials(random_weights(vocab_size=7, n_labels=n_labels), STEPS):
+        uniforms = request.uniforms()
+        assert uniforms.shape == (request.n, request.width)
+        assert uniforms.dtype == np.float32
+        drawn, later = np.split(uniforms, [request.steps], axis=1)
+        assert request.steps == STEPS
+        assert not later.any()
+        assert (uniforms == request.uniforms()).all()
+        found = set(drawn.ravel().tolist())
+        if request.on_edges:
+            assert found == {float(end) for end in ends}
+        elif request.n:
+            assert len(found) > 0.99 * drawn.size
+        labels = request.label_ids()
+        if n_labels == 0:
+            assert labels is None
+        else:
+            assert labels is not None
+            assert labels.shape == (request.n,)
+            assert set(labels.tolist()) == (set(range(7, 7 + n_labels)) if request.n else set())
 
 
 def nodes_of(graph: onnx.GraphProto) -> Iterator[str]:
@@ -47,6 +134,8 @@ def nodes_that_run(model: onnx.ModelProto, requests: list[Trial], folder: Path) 
             "top_p": np.array(decoding.top_p, np.float32),
             "min_length": np.array(decoding.min_length, np.int64),
         }
+        if (labels := request.label_ids()) is not None:
+            feed["label"] = labels - request.first_label
         session.run(None, feed)
     events = json.loads(Path(session.end_profiling()).read_text())
     return {e["name"].removesuffix("_kernel_time") for e in events if e["cat"] == "Node"}
@@ -58,8 +147,8 @@ def never_run(weights: FoldedWeights, form: Form, requests: list[Trial], folder:
 
 
 def few_plain(requests: Iterator[Trial]) -> list[Trial]:
-    """All but the 10,000, which take the same way as 300."""
-    return [request for request in requests if request.n < PLAIN_NAMES]
+    """All but the 10,000, which take the same way as 300; and those for no name, which compare nothing."""
+    return [request for request in requests if 0 < request.n < PLAIN_NAMES]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -69,12 +158,30 @@ def test_every_node_runs(tmp_path: Path, form: Form) -> None:
     assert never_run(WEIGHTS, form, requests, tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    ("form", "sizes"),
+    [
+        ("fused", {"vocab_size": 7, "n_labels": 3}),
+        ("table", {"vocab_size": 7, "n_labels": 3}),
+        ("mlp", {"vocab_size": 7, "block_size": 1}),
+        ("table", {"vocab_size": 2, "block_size": 2}),
+    ],
+    ids=str,
+)
+def test_every_node_runs_with_labels_and_with_few_contexts(
+    tmp_path: Path, form: Form, sizes: dict[str, int]
+) -> None:
+    weights = random_weights(**sizes)  # type: ignore[arg-type]
+    assert never_run(weights, form, few_plain(trials(weights, STEPS)), tmp_path) == set()
+
+
+@pytest.mark.parametrize(("form", "n_labels"), [("mlp", 0), ("table", 0), ("fused", 3)])
 def test_every_node_runs_where_contexts_are_too_many_to_enumerate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form, n_labels: int
 ) -> None:
     monkeypatch.setattr(folded_weights, "ENUMERABLE_LIMIT", 1000)
-    for form in ("mlp", "table"):
-        assert never_run(WEIGHTS, form, few_plain(trials(WEIGHTS, STEPS)), tmp_path) == set()
+    weights = random_weights(vocab_size=7, n_labels=n_labels)
+    assert never_run(weights, form, few_plain(trials(weights, STEPS)), tmp_path) == set()
 
 
 def test_a_way_that_no_request_takes_is_found(tmp_path: Path) -> None:
