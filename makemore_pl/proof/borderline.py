@@ -42,7 +42,7 @@ def could_draw(
 
 
 def has_tie(logits: Array, decoding: Decoding, length: int, tolerance: float) -> bool:
-    """True if it depends on deviations within the tolerance which ids may be drawn; arguments as `could_draw`.
+    """True if the ids that may be drawn depend on deviations within the tolerance; arguments as `could_draw`.
 
     Then all draws after this context may differ, and not only those whose uniform is close to a border.
     """
@@ -60,8 +60,9 @@ def _weights(logits: Array, decoding: Decoding, length: int, tolerance: float) -
     low, high = scores - tolerance, scores + tolerance
     temperature = np.float64(np.float32(decoding.temperature))
     if temperature == 0:
-        surely, possibly = _among_the_likeliest(low, high, 1)
-        return surely.astype(np.float64), possibly.astype(np.float64), bool((possibly & ~surely).any())
+        likeliest = (high >= low.max()).astype(np.float64)  # one of these alone, whatever the uniform
+        has_tie = bool(likeliest.sum() > 1)
+        return np.zeros_like(low) if has_tie else likeliest, likeliest, has_tie
     surely, possibly = _among_the_likeliest(low, high, decoding.top_k)
     has_tie = bool((possibly & ~surely).any())
     with np.errstate(over="ignore"):  # a tiny temperature: a weight of 0

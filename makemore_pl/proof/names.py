@@ -29,8 +29,8 @@ Generate = Callable[..., tuple[Ids, NDArray[np.int32], NDArray[np.float32]]]
 (n, length), log_prob (n,)."""
 
 NAMES_PER_BORDERLINE = 1_000
-"""One name in so many may have a borderline draw without a tie: seen are 0 to 2 in 10,000; a wrong sampler has
-hundreds."""
+"""One name in so many may have a borderline draw without a tie: seen are 0 to 2 in 10,000; a wrong sampler
+has hundreds."""
 
 OTHERS_EVERY = 7
 """Every seventh trial: without a common factor with the numbers of prefixes, lengths, bends and sizes."""
@@ -111,7 +111,8 @@ def _compare(
     codepoints: NDArray[np.int32],
     tolerance: float,
 ) -> tuple[list[bool], float]:
-    """Of each name with a borderline draw, if it was a tie; and how much the others' log-likelihoods are off."""
+    """Of each name with a borderline draw, if it is a tie; and the largest deviation of the other names'
+    log-likelihoods."""
     tokens, characters, log_prob = names
     n = trial.n
     if tokens.ndim != 2 or len(tokens) != n or characters.shape != tokens.shape or log_prob.shape != (n,):

@@ -30,7 +30,7 @@ def test_help_names_every_command(makemore: RunCommand) -> None:
 def test_no_garbage_is_looked_for_while_a_command_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What imports make stays: neither they nor the process's end go through it. A second time is left alone."""
+    """What imports make stays: neither they nor the end of the process go through it. Once a module."""
     (tmp_path / "slow_to_import.py").write_text("import gc\nwas_on = gc.isenabled()\n")
     (tmp_path / "not_to_import.py").write_text("raise ImportError\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from makemore_pl.proof.borderline import could_draw
+from makemore_pl.proof.borderline import could_draw, has_tie
 from makemore_pl.runtime.decoding import Decoding, bend, draw
 
 Array = NDArray[np.float64]
@@ -192,3 +192,23 @@ def test_an_interval_narrower_than_the_tolerance() -> None:
     beside = 0.37 - 1e-7
     assert could_draw(logits, beside, 2, Decoding(), 1, 1e-5)
     assert not could_draw(logits, beside - 1e-3, 2, Decoding(), 1, 1e-5)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(2, 20),
+    spread=st.sampled_from([0.0, 1e-4, 2e-3, 1e-2, 1.0]),
+    decoding=DECODINGS,
+)
+def test_a_tie_is_where_noise_decides_which_characters_may_be_drawn(
+    seed: int, size: int, spread: float, decoding: Decoding
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=size) * spread
+    noise = rng.choice([-1, 1, rng.uniform(-1, 1)], size=(100, size)) * TOLERANCE
+    kept = np.isfinite(bend(logits + noise, decoding))  # (100, V)
+    if (kept != kept[0]).any():
+        assert has_tie(logits, decoding, 3, TOLERANCE)
+    if has_tie(logits, decoding, 3, TOLERANCE):
+        assert decoding.temperature == 0 or decoding.top_k or decoding.top_p < 1
+    assert not has_tie(np.arange(size) * 20.0, decoding, 3, TOLERANCE)

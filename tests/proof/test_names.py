@@ -224,3 +224,26 @@ def test_log_likelihoods_are_as_near_as_the_logits_and_float32_explain() -> None
     next_number = lambda log_prob: np.nextafter(log_prob, np.float32(0))  # noqa: E731
     assert passes(next_number, 0.0)
     assert not passes(lambda log_prob: next_number(next_number(log_prob)), 0.0)
+
+
+def nearly_equal(contexts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logits of a network that has hardly been trained: all within the tolerance of each other."""
+    return WEIGHTS.logits(contexts) * 1e-7
+
+
+def test_ties_are_not_counted_as_borderline() -> None:
+    """Top-k and top-p keep some characters, and rounding decides which: in all names after a context."""
+    noise = np.random.default_rng(2).uniform(-1e-6, 1e-6, size=(9, 9, 9))
+    rounded = sampler(lambda contexts: nearly_equal(contexts) + noise[contexts[:, 0], contexts[:, 1]])
+    found = compare_names([rounded], TRIALS, nearly_equal, 2, CODEPOINTS, TOLERANCE)
+    assert found.borderline > sum(t.n for t in TRIALS) / 20
+    other = sampler(nearly_equal, lambda decoding: replace(decoding, min_length=0))
+    with pytest.raises(VerificationError, match="not the trained model"):
+        compare_names([other], TRIALS, nearly_equal, 2, CODEPOINTS, TOLERANCE)
+
+
+def test_a_tie_excuses_no_draw_without_one() -> None:
+    """The same characters are kept; so many uniforms that lie at a border are no chance."""
+    plain = [t for t in TRIALS if not t.decoding.bends]
+    with pytest.raises(VerificationError, match="too many for rounding"):
+        compare_names([noisy(3e-3)], plain, WEIGHTS.logits, 2, CODEPOINTS, 3e-3)
