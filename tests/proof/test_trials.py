@@ -64,6 +64,7 @@ def test_all_kinds_of_requests_in_all_combinations_that_matter() -> None:
     prefixes, shorts = ("none", "short", "longer than a context"), ("none", "one", "several")
     temperatures, combined = (-2.0, -1.0, 0.0, 1.0), tuple(itertools.product(both, both))
     assert kinds(plain, size, prefix, short) == {*itertools.product((few, many, none), prefixes, shorts)}
+    assert len(plain) == 3 * 3 * 3
     bends = {*itertools.product((few, many), temperatures, combined)} - {
         (n, 0.0, combined[0]) for n in (few, many)
     }
