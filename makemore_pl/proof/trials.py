@@ -55,8 +55,8 @@ class Trial:
     prefix: NDArray[np.int64]
     decoding: Decoding
     on_edges: bool
-    first_label: int = 0
-    n_labels: int = 0
+    first_label: int
+    n_labels: int
 
     def uniforms(self) -> NDArray[np.float32]:
         """float32 (n, width), the same each time."""

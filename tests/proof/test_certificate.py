@@ -177,6 +177,9 @@ def test_largest_gain_is_just_above_the_largest_singular_value() -> None:
         largest = np.linalg.norm(weight, 2)
         assert largest <= largest_gain(weight) <= largest * min(shape) ** (1 / 16) * 1.000001
     assert largest_gain(np.zeros((3, 4))) == 0
+    blocks = rng.standard_normal((3, 5, 7)) * np.array([1, 9, 3])[:, None, None]  # of members, on a diagonal
+    largest = np.linalg.norm(blocks[1], 2)
+    assert largest <= largest_gain(blocks) <= largest * 5 ** (1 / 16) * 1.000001
 
 
 def worst_float32(stored: Network) -> float:

@@ -18,6 +18,7 @@ from makemore_pl.graph.sampler_graph import build_sampler
 from makemore_pl.model import folded_weights
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.proof.trials import FEW_NAMES, MANY_NAMES, PLAIN_NAMES, Trial, trials
+from makemore_pl.runtime.decoding import Decoding
 
 STEPS = 6
 WEIGHTS = random_weights(vocab_size=7)
@@ -63,6 +64,7 @@ def test_all_kinds_of_requests_in_all_combinations_that_matter() -> None:
     prefixes, shorts = ("none", "short", "longer than a context"), ("none", "one", "several")
     temperatures, combined = (-2.0, -1.0, 0.0, 1.0), tuple(itertools.product(both, both))
     assert kinds(plain, size, prefix, short) == {*itertools.product((few, many, none), prefixes, shorts)}
+    assert len(plain) == 3 * 3 * 3
     bends = {*itertools.product((few, many), temperatures, combined)} - {
         (n, 0.0, combined[0]) for n in (few, many)
     }
@@ -73,6 +75,40 @@ def test_all_kinds_of_requests_in_all_combinations_that_matter() -> None:
     ends = (combined[0], combined[-1])
     assert kinds(edges, size, short, filters) == {*itertools.product((few, many), shorts, ends)}
     assert len({r.seed for r in REQUESTS}) == len(REQUESTS) == len(plain) + len(bent) + len(edges) + 1
+
+
+def test_ten_thousand_names_of_the_plain_model_and_fewer_of_a_large_vocabulary() -> None:
+    first = REQUESTS[0]
+    assert (first.n, len(first.prefix), first.decoding, first.on_edges) == (10_000, 0, Decoding(), False)
+    for v, n in ((3_300, 10_000), (40_000, 2**25 // 40_000), (1_000_000, 100)):
+        weights = random_weights(v, block_size=2, n_embd=1, hidden=(1,))
+        assert next(trials(weights, STEPS)).n == n
+        assert sum(request.n for request in trials(weights, STEPS)) < 20_000
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        WEIGHTS,
+        random_weights(vocab_size=7, n_labels=3),
+        *(random_weights(vocab_size=v, block_size=t) for v, t in ((2, 1), (3, 1), (2, 2), (7, 1), (9, 2))),
+    ],
+    ids=lambda weights: str(weights.n_contexts),
+)
+def test_few_names_are_drawn_by_rows_and_many_from_a_table(weights: FoldedWeights) -> None:
+    """More than 6 uniforms for each context make a table; the graph adds a row and a column."""
+    of_few, of_many = {}, {}
+    for request in trials(weights, STEPS):
+        if 0 < request.n < PLAIN_NAMES:
+            (of_many if request.n == MANY_NAMES else of_few)[request.n] = request.width
+            assert request.steps == min(request.width, STEPS)
+            assert request.decoding.top_k < weights.vocab_size
+    most = 6 * weights.n_contexts
+    [(n, width)] = of_few.items()
+    assert (n + 1) * (width + 1) <= most
+    assert n == FEW_NAMES or (n + 2) * (width + 1) > most
+    assert width == STEPS or (n == 1 and 2 * (width + 2) > most)
+    assert (MANY_NAMES + 1) * (of_many[MANY_NAMES] + 1) > most
 
 
 def test_prefixes_are_ids_and_one_holds_a_boundary() -> None:
