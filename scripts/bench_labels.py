@@ -87,7 +87,9 @@ def main() -> None:
                 ids = len(plain.vocabulary) + generator.integers(2, size=n)
                 compare(
                     f"{calls} × {n:,} names, form {form}",
-                    lambda e=engines[0], u=uniforms, i=ids: [e.generate(x, nothing, Decoding(), i) for x in u],  # type: ignore[misc]
+                    lambda e=engines[0], u=uniforms, i=ids: [
+                        e.generate(x, nothing, Decoding(), i) for x in u
+                    ],  # type: ignore[misc]
                     lambda e=engines[1], u=uniforms: [e.generate(x, nothing, Decoding()) for x in u],  # type: ignore[misc]
                     rounds,
                 )
