@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers import random_weights
+from helpers import write_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from makemore_pl import Scorer
 from makemore_pl.errors import DataError, ModelFileError, RequestError
-from makemore_pl.exported.metadata import Form, ModelInfo
-from makemore_pl.graph.forms import build_model
+from makemore_pl.exported.metadata import Form
 from makemore_pl.runtime.decoding import log_softmax
 from makemore_pl.runtime.engines import NextCharacterModel
 from makemore_pl.scoring import text_column, transitions
@@ -41,15 +39,6 @@ MODELS: dict[str, tuple[str, int, Form]] = {
 
 LABELS = {"x": 0.3, "rare": 0.0, "of none": 0.2, "böy": 0.5}
 """And their shares: no name of the training list is rare."""
-
-
-def write_model(file: Path, characters: str, block_size: int, form: Form, **others: Any) -> Path:
-    weights = random_weights(len(characters) + 1, block_size, n_labels=len(others.get("labels", ())))
-    model = build_model(weights, form)
-    info = ModelInfo(characters, block_size, 6, 32, 1, 1, form, 9, "list", "0", "id", **others)
-    onnx.helper.set_model_props(model, info.to_metadata())
-    file.write_bytes(model.SerializeToString())
-    return file
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -26,6 +26,7 @@ def test_one_text(text: str) -> None:
         (automata.uses_none_of(text, VOCABULARY), [not set(text) & set(name) for name in NAMES]),
     ):
         assert accepted(automaton, VOCABULARY, NAMES) == list(itertools.compress(NAMES, fits))
+        assert automaton.following.shape == (len(automaton.accepts), len(VOCABULARY))
 
 
 @settings(deadline=None, max_examples=50)
@@ -74,6 +75,22 @@ def test_keys_in_a_table_and_sorted_give_the_same_numbers(monkeypatch: pytest.Mo
     in_a_table = automata.intersection(parts)
     monkeypatch.setattr(automata, "MOST_KEYS", 0)
     assert (automata.intersection(parts).following == in_a_table.following).all()
+
+
+@given(st.integers(1, 12), st.integers(1, 3), st.none() | st.integers(0, 4), st.integers(0, 999))
+def test_what_is_reached_in_so_many_steps(n: int, n_ids: int, most: int | None, seed: int) -> None:
+    graph = np.random.default_rng(seed).integers(automata.DEAD, n, size=(n, n_ids))
+    distance, waiting = {0: 0}, [0]
+    for key in waiting:  # which grows meanwhile
+        for after in set(graph[key].tolist()) - {automata.DEAD, *distance}:
+            if distance[key] != most:
+                distance[after] = distance[key] + 1
+                waiting.append(after)
+    keys, following = automata.explore(0, graph.__getitem__, n, n_ids, most)
+    assert sorted(keys.tolist()) == sorted(distance)
+    assert [distance[key] for key in keys.tolist()] == sorted(distance.values())
+    number = {key: i for i, key in enumerate(keys.tolist())}
+    assert following.tolist() == [[number.get(after, -1) for after in graph[key].tolist()] for key in keys]
 
 
 def test_too_many_states(monkeypatch: pytest.MonkeyPatch) -> None:

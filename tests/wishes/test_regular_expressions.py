@@ -76,6 +76,7 @@ def test_any_expression(pattern: str) -> None:
         ("a{20000}", "more than 10,000 places"),
         ("((a{100}){100}){100}", "more than 10,000 places"),
         ("a.{30}$", "more than 10,000 states|too many ways"),
+        ("^((.{101})*|(.{103})*)$", "more than 10,000 states"),
         ("^(a?){2000}B", "too many ways"),
     ],
 )
