@@ -31,11 +31,8 @@ MODELS: dict[str, tuple[str, int, Form]] = {
     "table": (LATIN, 3, "table"),
     "one character of context": (LATIN, 1, "mlp"),
     "too many contexts for a table": (LATIN, 8, "fused"),
-    "more contexts than int64 has numbers": (
-        "'abzé漢😀",
-        40,
-        "mlp",
-    ),  # with 8 ids, too large a number forgets its beginning
+    # With 8 ids, a number that is too large forgets its beginning.
+    "more contexts than int64 has numbers": ("'abzé漢😀", 40, "mlp"),
     "many characters": (WIDE, 2, "mlp"),
     "one character": ("a", 2, "mlp"),
 }
