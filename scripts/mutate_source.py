@@ -66,7 +66,7 @@ TESTS = {
     "inspect/step_table.py": ["inspect/test_step_table.py"],
     "wishes/automata.py": ["wishes/test_automata.py"],
     "wishes/regular_expressions.py": ["wishes/test_regular_expressions.py"],
-    "wishes/conditional.py": ["wishes/test_conditional.py"],
+    "wishes/conditional.py": ["wishes/test_conditional.py", "wishes/test_mixture.py"],
     "wishes/mixture.py": ["wishes/test_mixture.py"],
     "wishes/id_uniforms.py": ["runtime/test_ids.py"],
     "wishes/threads.py": ["wishes/test_regular_expressions.py"],

@@ -175,6 +175,14 @@ def test_labels_without_such_names_and_chances_below_the_smallest_float() -> Non
     assert asked == set(range(longest.n_uniforms))
 
 
+def test_a_name_that_one_label_alone_draws_is_counted() -> None:
+    automaton = Wish().automaton(Vocabulary("ab"))
+    for order, due in (((0, 0, 1), 6), ((1, 0, 0), 6), ((0, 0, 0), 2)):
+        parts = [always(ONE_LETTER[i]) for i in order]
+        shares = dict.fromkeys("xyz", 1 / 3)
+        assert Mixture(shares, parts, lambda p: Conditional(p, 1, automaton, 1, 2)).n_names() == due
+
+
 def test_too_many_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused by what the first ones take; pairs of labels count for collisions alone."""
     many = case(Wish(max_length=LONGEST), "ab", 2, [1] * 50, 0)
