@@ -59,6 +59,7 @@ def test_blocks_make_no_difference(names: list[str], size: int) -> None:
 def test_first_equals_are_those_of_a_dict(names: list[str]) -> None:
     _, stream = encode_names([names])
     starts, lengths = name_places(stream)
+    assert starts.dtype == lengths.dtype == np.int32  # wherever that is enough
     found = first_equals(stream, starts, lengths)
     assert found.tolist() == [names.index(name) for name in names]
 
