@@ -80,12 +80,17 @@ def test_probabilities_of_one_label_and_of_all(
         assert found == pytest.approx(of_label, rel=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"min_length": 0}, *OPTIONS], ids=str)
+REJECTED: list[dict[str, Any]] = [{"match": r"(.)\1"}, {"match": r"(.)\1", "without": "c"}]
+"""A back-reference has no automaton."""
+
+
+@pytest.mark.filterwarnings("ignore::makemore_pl.errors.RejectionWarning")
+@pytest.mark.parametrize("options", [{"min_length": 0}, *OPTIONS, *REJECTED], ids=str)
 @pytest.mark.parametrize("label", [None, "x"])
 def test_names_with_their_labels(
     file: Path, model: NextCharacterModel, options: dict[str, Any], label: str | None
 ) -> None:
-    """Plainly drawn or given a wish: 20,000 follow P(label, name), and know their log-likelihood."""
+    """Plainly drawn, given a wish, or rejected: 20,000 follow P(label, name), and know their likelihood."""
     wish = Wish(**options, max_length=LONGEST)
     found = [
         row

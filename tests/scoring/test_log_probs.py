@@ -165,10 +165,13 @@ def test_labels_and_spellings(
 
 
 def test_scores_one_by_one_are_the_columns(labelled: Path) -> None:
-    names = ["ab", "", "za", "éb"]
+    names = ["ab", "", "za", "éb", "e\u0301b "]
     for scorer in (Scorer(labelled), Scorer(labelled, label="x")):
         columns, scores = scorer.columns(names), scorer.score(names)
-        assert [score.unknown for score in scores] == columns.unknown.tolist() == ["", "", "z", ""]
+        rules = scorer.info.text_rules
+        assert [score.name for score in scores] == (names if rules == PLAIN else list(map(rules.name, names)))
+        assert [score.unknown for score in scores] == columns.unknown.tolist()
+        assert columns.unknown.tolist() == ["", "", "z", "", "" if rules != PLAIN else " e\u0301"]
         assert [score.label for score in scores] == columns.label.tolist()
         for i, one in enumerate(scores):
             found = [one.log_prob, one.per_character, one.perplexity, one.label_probability]
