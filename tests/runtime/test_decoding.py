@@ -69,6 +69,18 @@ def test_what_is_kept(halvings: list[int], top_k: int, top_p: float) -> None:
     assert kept.tolist() == (weights >= last).tolist()
 
 
+def test_which_are_the_k_likeliest_of_many() -> None:
+    """So many that they are not sorted, to find them."""
+    scores = np.random.default_rng(0).normal(size=2_000)
+    for k in (1, 2, 30, 1_000, 1_999):
+        kept = np.isfinite(bend(scores[None].copy(), Decoding(top_k=k)))[0]
+        assert kept.tolist() == (scores >= np.sort(scores)[-k]).tolist()
+
+
+def test_the_likeliest_alone_has_the_weight_one() -> None:
+    assert bend(np.array([[1.0, 4.0, 2.0]]), Decoding(temperature=0)).tolist() == [[-np.inf, 0, -np.inf]]
+
+
 def test_ids_whose_weight_is_lost_in_the_sum_are_kept_without_top_p() -> None:
     assert np.isfinite(bend(np.array([[0.0, -40.0, 0.0]]), Decoding())).all()
 
@@ -124,10 +136,14 @@ def test_names_end_at_the_boundary_and_at_the_last_draw() -> None:
 
 def test_prefix_stands_first_and_counts() -> None:
     prefix = np.array([3, 1], dtype=np.int64)
-    tokens, log_prob = sample_stepwise(chain, 2, np.full((1, 9), 0.5, np.float32), prefix, Decoding())
-    assert tokens.tolist() == [[3, 1, 2, 3]]
-    # Neither 3 at the start nor 1 after 3 is what the chain does.
-    assert log_prob[0] == pytest.approx(-200, abs=1e-3)
+    for steps in (2, 9):
+        uniforms = np.full((2, steps), 0.5, np.float32)
+        tokens, log_prob = sample_stepwise(chain, 2, uniforms, prefix, Decoding())
+        assert tokens.tolist() == [[3, 1, 2, 3]] * 2
+        # Neither 3 at the start nor 1 after 3 is what the chain does.
+        assert log_prob == pytest.approx([-200] * 2, abs=1e-3)
+        _, log_prob = sample_stepwise(chain, 2, uniforms, prefix[:1], Decoding())
+        assert log_prob == pytest.approx([-100] * 2, abs=1e-3)
 
 
 def test_log_prob_is_of_the_plain_model_whatever_the_temperature() -> None:
