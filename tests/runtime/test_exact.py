@@ -120,6 +120,25 @@ def test_the_label_of_a_uniform_on_the_border(model: NextCharacterModel) -> None
     assert list(ways.plain(model, Wish()).labels(uniforms)) == ["x", "y", "x", "y"]
 
 
+@pytest.mark.parametrize("label", [None, "x"])
+def test_names_are_as_long_as_allowed(file: Path, label: str | None) -> None:
+    options = {"seed": 1, "temperature": 1e30, "max_length": LONGEST, "label": label}
+    assert max(map(len, Sampler(file).sample(500, **options))) == LONGEST
+
+
+def test_no_more_names_than_asked_for_once_those_seen_are_ruled_out(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a round without a new name."""
+    monkeypatch.setattr(ways, "PATIENCE", 1)
+    drawn: list[Wish] = []
+    way = Sampler.way
+    monkeypatch.setattr(Sampler, "way", lambda self, wish: drawn.append(wish) or way(self, wish))
+    names = Sampler(file).sample(200, seed=1, unique=True, suffix="a", max_length=LONGEST)
+    assert len(drawn) > 1
+    assert len(names) == len(set(names)) == 200
+
+
 def test_the_latest_tables_are_kept(model: NextCharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the limit allows, those asked for last; the very last one at any rate."""
     first, second, third = (Wish(suffix=text, max_length=5) for text in ("a", "b", "abc"))

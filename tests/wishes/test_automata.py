@@ -100,6 +100,17 @@ def test_too_many_states(monkeypatch: pytest.MonkeyPatch) -> None:
         NotExactError, match=r"at least [\d,]+ states × 4 ids × 48 bytes = .*; at most 10.0 KiB"
     ):
         automata.avoids(texts, VOCABULARY)
+    with monkeypatch.context() as limits:
+        limits.setenv("MAKEMORE_MAX_MEMORY", "1G")
+        parts = [automata.contains(text, VOCABULARY) for text in ("ab", "éa")]
+        n_transitions = automata.intersection(parts).following.size
+        limits.setattr(automata, "MOST_TRANSITIONS", n_transitions)
+        automata.intersection(parts)
+        limits.setattr(automata, "MOST_TRANSITIONS", n_transitions - 1)
+        with pytest.raises(
+            NotExactError, match=f"= {n_transitions:,} transitions; at most {n_transitions - 1:,} are"
+        ):
+            automata.intersection(parts)
     parts = [automata.contains(text * 6, VOCABULARY) for text in "abé"]
     with pytest.raises(NotExactError, match="states"):
         automata.intersection([*parts, automata.ends_with("abéabé", VOCABULARY)])
