@@ -40,6 +40,8 @@ def test_many_texts(texts: list[str]) -> None:
     both = automata.intersection([avoids, differs, automata.ends_with("ab", VOCABULARY)])
     fitting = [n for n in NAMES if n.endswith("ab") and not any(t in n for t in texts)]
     assert accepted(both, VOCABULARY, NAMES) == [n for n in fitting if n not in texts]
+    for automaton in (avoids, differs, both):
+        assert automaton.following.shape == (len(automaton.accepts), len(VOCABULARY))
 
 
 def test_thousands_of_texts() -> None:
