@@ -51,11 +51,13 @@ def test_which_ids_may_be_drawn(options: dict[str, float], kept: set[int]) -> No
 @given(
     halvings=st.lists(st.integers(0, 3), min_size=1, max_size=9) | st.permutations(range(40)),
     top_k=st.integers(0, 40),
-    top_p=st.sampled_from([1.0, 0.75, 0.5, 0.25]),
+    top_p=st.sampled_from([1.0, 0.9, 0.6, 0.3]),
 )
 @example(halvings=[1, 0, 1], top_k=0, top_p=0.5)
 def test_what_is_kept(halvings: list[int], top_k: int, top_p: float) -> None:
-    """Weights are powers of 1/2, few or many, equal or different; and some sums are just p of all."""
+    """Weights are powers of 1/2, few or many, equal or different. In the example, the first is just p of all;
+    otherwise no sum is, as p has 24 bits.
+    """
     v, weights = len(halvings), 0.5 ** np.array(halvings)
     kept = np.isfinite(bend(np.log(weights)[None], Decoding(top_k=top_k, top_p=top_p)))[0]
     falling = sorted(weights.tolist(), reverse=True)
@@ -64,7 +66,7 @@ def test_what_is_kept(halvings: list[int], top_k: int, top_p: float) -> None:
     together, total = Fraction(0), sum(map(Fraction, falling))
     for last in falling:
         together += Fraction(last)
-        if together >= Fraction(top_p) * total:
+        if together >= Fraction(float(np.float32(top_p))) * total:
             break
     assert kept.tolist() == (weights >= last).tolist()
 
