@@ -24,6 +24,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from makemore_pl.exported.metadata import Form, ModelInfo
+from makemore_pl.graph.forms import build_model
 from makemore_pl.inspect.step_table import StepRow
 from makemore_pl.model.folded_weights import FoldedWeights
 from makemore_pl.model.network import BatchNormMLP
@@ -165,6 +167,16 @@ def random_weights(
     linears[-1][1][0] += boundary
     embedding = rng.standard_normal((vocab_size + n_labels, n_embd))
     return FoldedWeights(block_size, embedding, linears[:-1], linears[-1], n_labels)
+
+
+def write_model(file: Path, characters: str, block_size: int, form: Form, **others: Any) -> Path:
+    """A `model.onnx` of such a network; `others`: entries of its metadata."""
+    weights = random_weights(len(characters) + 1, block_size, n_labels=len(others.get("labels", ())))
+    model = build_model(weights, form)
+    info = ModelInfo(characters, block_size, 6, 32, 1, 1, form, 9, "list", "0", "id", **others)
+    onnx.helper.set_model_props(model, info.to_metadata())
+    file.write_bytes(model.SerializeToString())
+    return file
 
 
 def random_batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -271,7 +271,7 @@ def guide_of(limits: NDArray[np.float32], n_buckets: int) -> NDArray[np.unsigned
     small = np.min_scalar_type(n_ids)
     # Limits in each bucket, in all those before the first (ids that are never drawn) and after the last.
     width = n_buckets + 2
-    places = np.floor(limits * np.float32(n_buckets)).clip(-1, n_buckets).astype(np.int64)
+    places = np.minimum(np.floor(limits * np.float32(n_buckets)), n_buckets).astype(np.int64)
     places += np.arange(1, n_rows * width, width)[:, None]
     inside = np.bincount(places.ravel(), minlength=n_rows * width).astype(small).reshape(n_rows, width)
     below = inside.cumsum(axis=1, dtype=small)[:, :n_buckets]

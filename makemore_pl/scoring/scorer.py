@@ -226,7 +226,7 @@ class Scorer:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.object_]]:
         """log P(name | label), float64 (L, n), or log P(name), (1, n); and as `CharacterIds` gives them."""
         ids, is_known, unknown = self._character_ids(texts)
-        log_probs = np.zeros((len(self._transitions), len(is_known)))  # (L, n), or (1, n)
+        log_probs = np.empty((len(self._transitions), len(is_known)))  # (L, n), or (1, n)
         for rows in texts.parts(self._transitions[0].windows_at_once):
             offsets = texts.offsets[rows.start : rows.stop + 1]
             windows = Windows(ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.info.block_size)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from makemore_pl.scoring.text_column import TextColumn, pieces
+from makemore_pl.scoring.text_column import TextColumn, of_list
 from makemore_pl.text import PLAIN, TextRules
 
 
@@ -11,10 +11,7 @@ def spelled(texts: TextColumn, rules: TextRules) -> TextColumn:
     is_ascii = texts.codepoints.dtype == np.uint8  # which no Unicode form changes
     if rules == PLAIN or (rules.case == "keep" and is_ascii and not _have_outer_spaces(texts)):
         return texts
-    names = list(map(rules.name, texts.to_list()))
-    if not names:
-        return texts
-    changed = next(pieces(names)).texts
+    changed = of_list(list(map(rules.name, texts.to_list())))
     return TextColumn(changed.codepoints, changed.offsets, texts.missing)
 
 

@@ -71,10 +71,11 @@ def pieces(texts: Any) -> Iterator[Piece]:
     rows = texts if isinstance(texts, np.ndarray) else list(texts)
     for start in range(0, len(rows), TEXTS_PER_PIECE):
         part = rows[start : start + TEXTS_PER_PIECE]
-        yield Piece(_of_list(part.tolist() if isinstance(part, np.ndarray) else part))
+        yield Piece(of_list(part.tolist() if isinstance(part, np.ndarray) else part))
 
 
-def _of_list(texts: list[Any]) -> TextColumn:
+def of_list(texts: list[Any]) -> TextColumn:
+    """All texts of a list, in which None and NaN are missing; errors as `pieces`."""
     missing = np.zeros(len(texts), dtype=np.bool_)
     try:
         joined = "".join(texts)
@@ -115,7 +116,7 @@ def _of_strings(array: Any) -> TextColumn:
             raise DataError(f"expected texts, found {array.type}")
         array = array.cast(pa.large_string())
     if not len(array):  # which may have no buffers
-        return _of_list([])
+        return of_list([])
     missing = np.zeros(len(array), dtype=np.bool_)
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)

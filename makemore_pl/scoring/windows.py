@@ -47,9 +47,7 @@ class Windows:
         return inside
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Add up the values of each name's windows: (M,) -> (n,)."""
-        if len(self._starts) == 0:
-            return np.zeros(0)
+        """Add up the values of each name's windows: (M,) -> (n,), of one name at least."""
         borders = np.stack([self._starts, self._ends], axis=1).ravel()
         sums: NDArray[np.float64] = np.add.reduceat(values[: borders[-1]], borders[:-1])[::2]
         return sums

@@ -33,7 +33,7 @@ class IdUniforms:
     def __init__(self, ids: Sequence[str], key: str) -> None:
         self._ids = [_encode(text) for text in ids]
         self._key = _encode(key)
-        self._words = np.zeros((len(ids), WORDS), dtype="<u4")
+        self._words = np.empty((len(ids), WORDS), dtype="<u4")
 
     def __call__(self, step: int, names: NDArray[np.int64]) -> NDArray[np.float64]:
         """Uniforms float64 (a,) of the character `step`, for some of the names (a,)."""

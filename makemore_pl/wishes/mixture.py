@@ -65,7 +65,7 @@ class Mixture:
         """Draw names; see `Conditional.draw`. The first uniform is the label's, the others follow."""
         numbers = self._numbers(uniforms(0, np.arange(n)))
         tokens = np.full((n, self.max_length), BOUNDARY)
-        log_prob = np.zeros(n)
+        log_prob = np.empty(n)
         for number, part in enumerate(self._parts):
             rows = np.flatnonzero(numbers == number)
 

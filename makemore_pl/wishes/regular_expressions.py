@@ -82,7 +82,6 @@ class _Parser:
         return Sequence(tuple(parts))
 
     def repeated(self, body: Node) -> Node:
-        least, most = 1, None
         if match := self.take(r"[*+?]"):
             least, most = int(match[0] == "+"), 1 if match[0] == "?" else None
         elif match := self.take(r"\{(?!\})(\d*)(,?)(\d*)\}"):

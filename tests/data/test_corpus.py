@@ -1,4 +1,5 @@
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def test_stream_takes_one_byte_a_character_or_two() -> None:
     _, stream = encode_names([["一"], [many[::-1]]])
     assert stream.dtype == np.int16
     assert stream.tolist() == [1, 0, *range(400, 0, -1), 0]
+    assert encode_names([[chr(sys.maxunicode)]])[1].tolist() == [1, 0]
+    for n, dtype in ((255, np.uint8), (256, np.int16)):  # with the boundary, 256 ids fit in a byte
+        _, stream = encode_names([[many[:n]]])
+        assert stream.dtype == dtype
+        assert stream.tolist() == [*range(1, n + 1), 0]
 
 
 def test_more_characters_than_two_bytes_tell_apart() -> None:
@@ -55,6 +61,7 @@ def test_blocks_make_no_difference(names: list[str], size: int) -> None:
 def test_first_equals_are_those_of_a_dict(names: list[str]) -> None:
     _, stream = encode_names([names])
     starts, lengths = name_places(stream)
+    assert starts.dtype == lengths.dtype == np.int32  # wherever that is enough
     found = first_equals(stream, starts, lengths)
     assert found.tolist() == [names.index(name) for name in names]
 

@@ -19,7 +19,7 @@ from makemore_pl.data.corpus_cache import open_corpus
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.data.lists import NameList, find_list
 from makemore_pl.data.recoding import with_ids_of
-from makemore_pl.data.weighting import example_weights, label_ids, unit_of_figures
+from makemore_pl.data.weighting import example_weights, label_ids, label_shares, unit_of_figures
 from makemore_pl.errors import CheckpointError, DataError
 from makemore_pl.model.network import BatchNormMLP
 from makemore_pl.reading.rows import Columns, Rows
@@ -103,6 +103,26 @@ def test_batches_hold_every_example_by_its_weight_under_its_label(
     assert found.keys() == expected.keys()
     assert all(found[key] == pytest.approx(expected[key], rel=1e-5) for key in expected)
     assert sum(found.values()) == pytest.approx(len(stream), rel=1e-5)
+
+
+@given(TABLE, st.sampled_from([0.0, 0.5, 1.0]), st.booleans())
+def test_weights_of_names_and_shares_of_labels(table: Table, power: float, with_weights: bool) -> None:
+    """Weights to a power, 1 on average over characters and ends; shares are sums of weights to that power."""
+    corpus = built(table, weights=with_weights)
+    for split in SPLITS:
+        weights, rows = example_weights(corpus, split, power), entries(corpus, split)
+        if power == 0 or not with_weights:
+            assert weights is None
+            continue
+        mean = sum(w**power * (len(name) + 1) for name, w, _ in rows) / sum(
+            len(name) + 1 for name, *_ in rows
+        )
+        assert weights.tolist() == pytest.approx([w**power / mean for _, w, _ in rows])
+    sums = dict.fromkeys(corpus.labels, 0.0)
+    for _, weight, label in entries(corpus, "train"):
+        sums[label] += weight**power
+    assert label_shares(corpus, power) == pytest.approx([x / sum(sums.values()) for x in sums.values()])
+    assert label_shares(built(table, labels=False), power) == []
 
 
 def test_weights_that_are_all_alike_change_nothing() -> None:

@@ -1,9 +1,13 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from makemore_pl.errors import RequestError
-from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
+from makemore_pl.runtime.decoding import Decoding, bend, draw, log_softmax, sample_stepwise
 
 LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], dtype=np.float32))
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
@@ -44,6 +48,49 @@ def test_which_ids_may_be_drawn(options: dict[str, float], kept: set[int]) -> No
     assert set(ids([i / 100 for i in range(100)], Decoding(**options))) == kept  # type: ignore[arg-type]
 
 
+@given(
+    halvings=st.lists(st.integers(0, 3), min_size=1, max_size=9) | st.permutations(range(40)),
+    top_k=st.integers(0, 40),
+    top_p=st.sampled_from([1.0, 0.9, 0.6, 0.3]),
+)
+@example(halvings=[1, 0, 1], top_k=0, top_p=0.5)
+def test_what_is_kept(halvings: list[int], top_k: int, top_p: float) -> None:
+    """Weights are powers of 1/2, few or many, equal or different. In the example, the first is just p of all;
+    otherwise no sum is, as p has 24 bits.
+    """
+    v, weights = len(halvings), 0.5 ** np.array(halvings)
+    kept = np.isfinite(bend(np.log(weights)[None], Decoding(top_k=top_k, top_p=top_p)))[0]
+    falling = sorted(weights.tolist(), reverse=True)
+    if 0 < top_k < v:
+        falling = [weight for weight in falling if weight >= falling[top_k - 1]]
+    together, total = Fraction(0), sum(map(Fraction, falling))
+    for last in falling:
+        together += Fraction(last)
+        if together >= Fraction(float(np.float32(top_p))) * total:
+            break
+    assert kept.tolist() == (weights >= last).tolist()
+
+
+def test_which_are_the_k_likeliest_of_many() -> None:
+    """So many that they are not sorted, to find them."""
+    scores = np.random.default_rng(0).normal(size=2_000)
+    for k in (1, 2, 30, 1_000, 1_999):
+        kept = np.isfinite(bend(scores[None].copy(), Decoding(top_k=k)))[0]
+        assert kept.tolist() == (scores >= np.sort(scores)[-k]).tolist()
+
+
+def test_the_likeliest_alone_has_the_weight_one() -> None:
+    assert bend(np.array([[1.0, 4.0, 2.0]]), Decoding(temperature=0)).tolist() == [[-np.inf, 0, -np.inf]]
+
+
+def test_ids_whose_weight_is_lost_in_the_sum_are_kept_without_top_p() -> None:
+    assert np.isfinite(bend(np.array([[0.0, -40.0, 0.0]]), Decoding())).all()
+
+
+def test_log_softmax_of_logits_whose_exponential_is_infinite() -> None:
+    np.testing.assert_allclose(log_softmax(np.array([[1e4, 1e4, 0.0]])), [-np.log(2) - np.array([0, 0, 1e4])])
+
+
 def test_what_bends_the_distribution() -> None:
     assert not Decoding().bends
     assert not Decoding(min_length=5).bends
@@ -71,6 +118,7 @@ def test_values_out_of_range(options: dict[str, float]) -> None:
 
 def chain(contexts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Ids 1, 2, 3, then the end: each certain after the one before."""
+    assert contexts.shape[1] == 2
     logits = np.full((len(contexts), 4), -100.0, dtype=np.float32)
     logits[np.arange(len(contexts)), (contexts[:, -1] + 1) % 4] = 0
     return logits
@@ -90,10 +138,14 @@ def test_names_end_at_the_boundary_and_at_the_last_draw() -> None:
 
 def test_prefix_stands_first_and_counts() -> None:
     prefix = np.array([3, 1], dtype=np.int64)
-    tokens, log_prob = sample_stepwise(chain, 2, np.full((1, 9), 0.5, np.float32), prefix, Decoding())
-    assert tokens.tolist() == [[3, 1, 2, 3]]
-    # Neither 3 at the start nor 1 after 3 is what the chain does.
-    assert log_prob[0] == pytest.approx(-200, abs=1e-3)
+    for steps in (2, 9):
+        uniforms = np.full((2, steps), 0.5, np.float32)
+        tokens, log_prob = sample_stepwise(chain, 2, uniforms, prefix, Decoding())
+        assert tokens.tolist() == [[3, 1, 2, 3]] * 2
+        # Neither 3 at the start nor 1 after 3 is what the chain does.
+        assert log_prob == pytest.approx([-200] * 2, abs=1e-3)
+        _, log_prob = sample_stepwise(chain, 2, uniforms, prefix[:1], Decoding())
+        assert log_prob == pytest.approx([-100] * 2, abs=1e-3)
 
 
 def test_log_prob_is_of_the_plain_model_whatever_the_temperature() -> None:

@@ -52,6 +52,8 @@ DECODINGS = st.builds(
     decoding=DECODINGS,
     equal=st.booleans(),
     n_labels=st.integers(0, 3),
+    at_a_time=st.sampled_from([7, 1 << 14]),
+    cores=st.sampled_from([1, 3]),
 )
 def test_the_names_of_the_step_by_step_sampler(
     seed: int,
@@ -63,8 +65,11 @@ def test_the_names_of_the_step_by_step_sampler(
     decoding: Decoding,
     equal: bool,
     n_labels: int,
+    at_a_time: int,
+    cores: int,
 ) -> None:
     """Also where logits are equal and uniforms few, so that many lie on the border between two ids."""
+    n = min(n, 100 * at_a_time)
     rng = np.random.default_rng(seed)
     shape = max(1, n_labels) * v**t, v
     logits = np.zeros(shape, np.float32) if equal else rng.normal(0, 3, shape).astype(np.float32)
@@ -75,7 +80,10 @@ def test_the_names_of_the_step_by_step_sampler(
         uniforms = (uniforms * v).astype(np.int64).astype(np.float32) / np.float32(v)
     label_ids = v + rng.integers(n_labels, size=n) if n_labels else None
     request = uniforms, np.array(prefix, dtype=np.int64), decoding, label_ids
-    tokens, log_prob = tables.generate(*request)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "NAMES_AT_A_TIME", at_a_time)
+        patch.setattr(table, "CORES", cores)
+        tokens, log_prob = tables.generate(*request)
     expected, expected_log_prob = sample_stepwise(lambda c: logits[space.numbers(c)], t, *request)
     np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_allclose(log_prob, expected_log_prob, rtol=1e-6, atol=1e-6)

@@ -15,6 +15,12 @@ def test_ids_follow_code_points_and_zero_is_the_boundary() -> None:
     assert vocabulary.decode([1, 3, BOUNDARY, 5]) == "ac"
 
 
+def test_vocabularies_with_the_same_characters_are_equal() -> None:
+    assert Vocabulary("ab") == Vocabulary("ba")
+    assert Vocabulary("ab") != Vocabulary("ac")
+    assert Vocabulary("ab") != "ab"
+
+
 def test_code_point_of_each_id() -> None:
     codepoints = Vocabulary("ba").token_codepoints
     assert (codepoints.tolist(), codepoints.dtype) == ([0, ord("a"), ord("b")], np.int32)
@@ -38,6 +44,15 @@ def test_decode_undoes_encode(text: str) -> None:
 def test_unknown_character_is_named(unknown: str) -> None:
     with pytest.raises(VocabularyError, match=f"does not know '{unknown}' .U\\+{ord(unknown):04X}"):
         Vocabulary("abc").encode("a" + unknown)
+
+
+@pytest.mark.parametrize(("n", "shown"), [(40, 40), (41, 40), (50, 40)])
+def test_many_characters_are_shown_in_part(n: int, shown: int) -> None:
+    characters = "".join(map(chr, range(0x4E00, 0x4E00 + n)))
+    with pytest.raises(VocabularyError) as error:
+        Vocabulary(characters).encode("a")
+    more = f" and {n - shown} more" if n > shown else ""
+    assert str(error.value).endswith(f"; it knows {characters[:shown]!r}{more}")
 
 
 def test_encode_codepoints_keeps_the_shape() -> None:

@@ -61,6 +61,8 @@ def test_labels_that_are_refused(labelled_run: Path, run_folder: Path) -> None:
     for labels in (["girl"], ["girl"] * 3, []):
         with pytest.raises(DataError, match=f"as many labels as names, 2, found {len(labels)}"):
             scorer.columns(["anna", "mia"], labels)
+    with pytest.raises(RequestError, match="labels: several texts are needed, not the text 'girl'"):
+        scorer.columns(["a", "b", "c", "d"], "girl")
     with pytest.raises(DataError, match="expected a text, found 1"):
         scorer.columns(["anna"], [1])
     with pytest.raises(RequestError, match="this scorer is for 'girl'"):

@@ -26,6 +26,7 @@ def test_one_text(text: str) -> None:
         (automata.uses_none_of(text, VOCABULARY), [not set(text) & set(name) for name in NAMES]),
     ):
         assert accepted(automaton, VOCABULARY, NAMES) == list(itertools.compress(NAMES, fits))
+        assert automaton.following.shape == (len(automaton.accepts), len(VOCABULARY))
 
 
 @settings(deadline=None, max_examples=50)
@@ -39,6 +40,8 @@ def test_many_texts(texts: list[str]) -> None:
     both = automata.intersection([avoids, differs, automata.ends_with("ab", VOCABULARY)])
     fitting = [n for n in NAMES if n.endswith("ab") and not any(t in n for t in texts)]
     assert accepted(both, VOCABULARY, NAMES) == [n for n in fitting if n not in texts]
+    for automaton in (avoids, differs, both):
+        assert automaton.following.shape == (len(automaton.accepts), len(VOCABULARY))
 
 
 def test_thousands_of_texts() -> None:
@@ -76,6 +79,22 @@ def test_keys_in_a_table_and_sorted_give_the_same_numbers(monkeypatch: pytest.Mo
     assert (automata.intersection(parts).following == in_a_table.following).all()
 
 
+@given(st.integers(1, 12), st.integers(1, 3), st.none() | st.integers(0, 4), st.integers(0, 999))
+def test_what_is_reached_in_so_many_steps(n: int, n_ids: int, most: int | None, seed: int) -> None:
+    graph = np.random.default_rng(seed).integers(automata.DEAD, n, size=(n, n_ids))
+    distance, waiting = {0: 0}, [0]
+    for key in waiting:  # which grows meanwhile
+        for after in set(graph[key].tolist()) - {automata.DEAD, *distance}:
+            if distance[key] != most:
+                distance[after] = distance[key] + 1
+                waiting.append(after)
+    keys, following = automata.explore(0, graph.__getitem__, n, n_ids, most)
+    assert sorted(keys.tolist()) == sorted(distance)
+    assert [distance[key] for key in keys.tolist()] == sorted(distance.values())
+    number = {key: i for i, key in enumerate(keys.tolist())}
+    assert following.tolist() == [[number.get(after, -1) for after in graph[key].tolist()] for key in keys]
+
+
 def test_too_many_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAKEMORE_MAX_MEMORY", "10K")
     texts = ["".join(text) for text in itertools.product("abé", repeat=6)]
@@ -83,6 +102,17 @@ def test_too_many_states(monkeypatch: pytest.MonkeyPatch) -> None:
         NotExactError, match=r"at least [\d,]+ states × 4 ids × 48 bytes = .*; at most 10.0 KiB"
     ):
         automata.avoids(texts, VOCABULARY)
+    with monkeypatch.context() as limits:
+        limits.setenv("MAKEMORE_MAX_MEMORY", "1G")
+        parts = [automata.contains(text, VOCABULARY) for text in ("ab", "éa")]
+        n_transitions = automata.intersection(parts).following.size
+        limits.setattr(automata, "MOST_TRANSITIONS", n_transitions)
+        automata.intersection(parts)
+        limits.setattr(automata, "MOST_TRANSITIONS", n_transitions - 1)
+        with pytest.raises(
+            NotExactError, match=f"= {n_transitions:,} transitions; at most {n_transitions - 1:,} are"
+        ):
+            automata.intersection(parts)
     parts = [automata.contains(text * 6, VOCABULARY) for text in "abé"]
     with pytest.raises(NotExactError, match="states"):
         automata.intersection([*parts, automata.ends_with("abéabé", VOCABULARY)])

@@ -90,6 +90,18 @@ def test_drawn_names_follow_the_probabilities() -> None:
     assert statistic < limit(freedom)
 
 
+def test_a_name_depends_on_its_own_uniforms_alone() -> None:
+    """Of which there are as many as characters, and none for the end of the longest names."""
+    result, _ = wish_of_three(network(4, 2, 1, Decoding()))
+    uniforms = np.random.default_rng(0).random((50, result.n_uniforms))
+    tokens, log_prob = result.draw(50, lambda step, names: uniforms[names, step])
+    assert tokens.shape == (50, result.n_uniforms)
+    for i, row in enumerate(uniforms):
+        [alone], alone_log_prob = result.draw(1, lambda step, names, row=row: row[[step]])
+        assert THREE.decode(alone) == THREE.decode(tokens[i])
+        assert alone_log_prob == pytest.approx(log_prob[[i]])
+
+
 def test_one_weight_off_is_noticed() -> None:
     """One logit of one context: by 10^-9 in the probabilities, by 0.2 in 100,000 names."""
     log_probs = network(4, 2, 1, Decoding())

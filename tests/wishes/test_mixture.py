@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from wish_cases import LONGEST, all_names, chi_squared, limit, network, wishes
 
 from makemore_pl.errors import NotExactError
@@ -142,10 +143,51 @@ def test_an_ids_name_by_the_docs() -> None:
     assert set(numbers) == {0, 1}
 
 
+ONE_LETTER = [np.array([-np.log(2), -np.log(2), -np.inf]), np.log([0.5, 0.5 - 1e-6, 1e-6])]
+"""log p of the end, of a and of b, after anything: the first never draws a b, the second seldom."""
+
+
+def always(log_p: NDArray[np.float64]) -> LogProbs:
+    return lambda contexts: (np.repeat(log_p[None], len(contexts), axis=0),) * 2
+
+
+def test_labels_without_such_names_and_chances_below_the_smallest_float() -> None:
+    """Of two labels with equally many b, each is drawn by its share; one without is not, by any uniform."""
+    vocabulary = Vocabulary("ab")
+    automaton = Wish(suffix="b" * 60).automaton(vocabulary)
+    parts = [always(ONE_LETTER[i]) for i in (0, 1, 1)]
+    result = Mixture({"none": 0.2, "x": 0.2, "y": 0.6}, parts, lambda p: Conditional(p, 1, automaton, 1, 100))
+    assert result.log_probability < -800
+    labels = result.labels(np.array([0.0, 0.1, 0.24, 0.26, 0.999]))
+    assert labels == ["x", "x", "x", "y", "y"]
+    asked: set[int] = set()
+
+    def uniforms(step: int, names: NDArray[np.int64]) -> NDArray[np.float64]:
+        asked.add(step)
+        return np.full(len(names), 0.4 if step == 0 else 0.999)
+
+    tokens, _ = result.draw(3, uniforms)
+    assert all(vocabulary.decode(row).endswith("b" * 60) for row in tokens)
+    everything = Wish().automaton(vocabulary)
+    longest = Mixture({"x": 1.0}, parts[1:2], lambda p: Conditional(p, 1, everything, 1, 9))
+    asked.clear()
+    longest.draw(3, uniforms)
+    assert asked == set(range(longest.n_uniforms))
+
+
+def test_a_name_that_one_label_alone_draws_is_counted() -> None:
+    automaton = Wish().automaton(Vocabulary("ab"))
+    for order, due in (((0, 0, 1), 6), ((1, 0, 0), 6), ((0, 0, 0), 2)):
+        parts = [always(ONE_LETTER[i]) for i in order]
+        shares = dict.fromkeys("xyz", 1 / 3)
+        assert Mixture(shares, parts, lambda p: Conditional(p, 1, automaton, 1, 2)).n_names() == due
+
+
 def test_too_many_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused by what the first ones take; pairs of labels count for collisions alone."""
     many = case(Wish(max_length=LONGEST), "ab", 2, [1] * 50, 0)
     one = Mixture({"a": 1}, many.log_probs[:1], lambda p: many.mixture()._parts[0])._parts[0]
+    assert one.n_steps == (1 + 2 + 4) * 3 * (LONGEST + 2)  # contexts, ids, lengths and the length after
     monkeypatch.setattr(mixture, "MOST_STEPS", 50 * one.n_steps)
     result = many.mixture()
     with pytest.raises(NotExactError, match="1,275 pairs of labels × "):
@@ -153,6 +195,19 @@ def test_too_many_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixture, "MOST_STEPS", 49 * one.n_steps)
     with pytest.raises(NotExactError, match=r"50 labels × .* steps are more than"):
         many.mixture()
+    automaton = Wish(max_length=LONGEST).automaton(many.vocabulary)
+    different = Mixture(
+        {"a": 0.5, "b": 0.5},
+        list(map(always, ONE_LETTER)),
+        lambda log_probs: Conditional(log_probs, 2, automaton, 1, LONGEST),
+    )
+    few, all_of_them = (part.n_steps for part in different._parts)
+    assert few < all_of_them
+    monkeypatch.setattr(mixture, "MOST_STEPS", 3 * all_of_them - 1)
+    with pytest.raises(NotExactError, match=f"3 pairs of labels × {all_of_them:,} steps"):
+        different.log_collision()
+    monkeypatch.setattr(mixture, "MOST_STEPS", 3 * all_of_them)
+    different.log_collision()
     monkeypatch.setenv("MAKEMORE_MAX_MEMORY", str(49 * one.n_bytes))
     with pytest.raises(NotExactError, match=r"50 labels × .* = .*; at most"):
         many.mixture()
