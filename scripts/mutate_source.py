@@ -33,7 +33,7 @@ TESTS = {
     "context_space.py": ["proof/test_contexts.py"],
     "model/fold.py": ["model/test_fold.py"],
     "model/members.py": ["model/test_members.py"],
-    "model/folded_weights.py": ["graph/test_forms.py", "graph/test_label_input.py"],
+    "model/folded_weights.py": ["graph/test_forms.py", "model/test_members.py"],
     "model/recalibration.py": ["model/test_recalibration.py"],
     "model/module.py": ["model/test_module.py"],
     "model/label_nll.py": ["model/test_label_nll.py"],

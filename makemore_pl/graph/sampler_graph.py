@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from makemore_pl.exported.metadata import Form
-from makemore_pl.graph.builder import GraphBuilder, Value
+from makemore_pl.graph.builder import GraphBuilder, Operand, Value
 from makemore_pl.graph.draw import ROWS, Bend, add_log_softmax
 from makemore_pl.graph.forms import add_network, add_row
 from makemore_pl.graph.labels import NameLabels
@@ -106,7 +106,7 @@ def _any_request(
 ) -> Sequence[Value]:
     """tokens int64 (n, length); log-likelihoods float64 (n + 1,)."""
 
-    def no_prefix(g: GraphBuilder) -> Sequence[Value]:
+    def no_prefix(g: GraphBuilder) -> Sequence[Operand]:
         context, row = request.context, request.row
         if labels is not None:
             context, row = labels.contexts(g, context), labels.rows(g, context)

@@ -18,11 +18,18 @@ from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 
 V, L = 11, 4
 WEIGHTS = random_weights(vocab_size=V, n_labels=L)
+ONE = random_weights(vocab_size=V, n_labels=1)
 LARGE = random_weights(vocab_size=200, block_size=4, hidden=(16, 8), n_labels=3)
 """Too many contexts for any table."""
 REFUSED = (Fail, InvalidArgument, RuntimeException)
-BOTH = [(WEIGHTS, form) for form in FORMS] + [(LARGE, "mlp"), (LARGE, "fused")]
-IDS = [f"{form}-{weights.n_contexts}" for weights, form in BOTH]
+KINDS: list[tuple[FoldedWeights, Form]] = [
+    *((WEIGHTS, form) for form in FORMS),
+    (ONE, "fused"),
+    (ONE, "table"),
+    (LARGE, "mlp"),
+    (LARGE, "fused"),
+]
+IDS = [f"{form}-{weights.n_contexts}" for weights, form in KINDS]
 
 
 def read_by_hand(weights: FoldedWeights, contexts: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
@@ -49,7 +56,7 @@ def test_logits_for_all_labels_and_contexts(form: Form, hidden: tuple[int, ...])
     np.testing.assert_allclose(logits, read_by_hand(weights, contexts, labels), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("weights", "form"), BOTH, ids=IDS)
+@pytest.mark.parametrize(("weights", "form"), KINDS, ids=IDS)
 def test_an_id_that_is_none_is_refused(weights: FoldedWeights, form: Form) -> None:
     """A label's id is no character's, and the other way round, though they share a matrix."""
     session = open_graph(build_model(weights, form))
@@ -84,7 +91,7 @@ def feed(uniforms: NDArray[np.float32], label: NDArray[np.int64], prefix: Any, d
     }
 
 
-@pytest.fixture(scope="module", params=BOTH, ids=IDS)
+@pytest.fixture(scope="module", params=KINDS, ids=IDS)
 def sampler(request: pytest.FixtureRequest) -> tuple[FoldedWeights, ort.InferenceSession]:
     weights, form = request.param
     codepoints = np.arange(weights.vocab_size, dtype=np.int32)
