@@ -1,6 +1,8 @@
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import lightning as L
@@ -78,6 +80,62 @@ def test_same_seed_same_weights(data: NamesDataModule) -> None:
     assert not torch.equal(first, weights(2))
 
 
+class DrawsNumbers(L.Callback):
+    """As other code may between two steps."""
+
+    def on_train_batch_end(self, *_: object) -> None:
+        torch.rand(3)
+
+
+def test_dropouts_noise_depends_on_seed_and_step_alone(data: NamesDataModule) -> None:
+    def weights(*callbacks: L.Callback) -> torch.Tensor:
+        L.seed_everything(1)
+        module = LitBatchNormMLP(data.vocab_size, data.block_size, dropout=0.5)
+        trainer(max_steps=3, limit_val_batches=0, callbacks=list(callbacks)).fit(module, datamodule=data)
+        return module.net.layers.output.weight.detach()
+
+    assert torch.equal(weights(), weights(DrawsNumbers()))
+
+
+def test_ranks_and_steps_have_noise_of_their_own(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, dropout=0.5)
+    seen = []
+    for step, rank in itertools.product(range(3), range(2)):
+        fit_loop = SimpleNamespace(total_batch_idx=step)
+        module.trainer = SimpleNamespace(fit_loop=fit_loop, global_rank=rank)  # type: ignore[assignment]
+        module.on_train_batch_start(next(iter(data.train_dataloader())), 0)
+        seen.append(torch.initial_seed())
+    assert len(set(seen)) == 6
+
+
+@pytest.mark.parametrize("every", [0, 1, 3])
+def test_losses_are_logged_when_a_logger_wants_them(data: NamesDataModule, every: int) -> None:
+    logged = []
+
+    class Watching(LitBatchNormMLP):
+        def log(self, name: str, *_: object, **__: object) -> None:  # type: ignore[override]
+            logged.append((name, self.global_step))
+
+    fitter = trainer(max_steps=7, limit_val_batches=0, log_every_n_steps=every)
+    fitter.fit(Watching(data.vocab_size, data.block_size), datamodule=data)
+    assert logged == [("train/loss", step) for step in range(7) if every and step % every == every - 1]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-true"])
+def test_adamw_steps_and_clips_in_every_precision(
+    data: NamesDataModule, precision: Literal["32-true", "bf16-mixed", "16-true"]
+) -> None:
+    fitter = trainer(max_steps=2, limit_val_batches=0, precision=precision, gradient_clip_val=1.0)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter.fit(module, datamodule=data)
+    [optimizer] = fitter.optimizers
+    of_pytorch = torch.optim.AdamW(module.parameters()).defaults["eps"]
+    eps = torch.tensor(optimizer.defaults["eps"], dtype=module.net.layers.output.weight.dtype)
+    assert eps > 0
+    assert precision == "16-true" or optimizer.defaults["eps"] == of_pytorch
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
 def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
     module = LitBatchNormMLP(data.vocab_size, 3, weight_decay=0.5)
     fitter = trainer(max_epochs=1, limit_train_batches=1)
@@ -95,6 +153,7 @@ def test_short_lists_are_decayed_more() -> None:
     assert default_weight_decay(100, lr=0.04) == pytest.approx(0.4 / 0.04)
     assert default_weight_decay(100, lr=2.0) == pytest.approx(0.4 / 2)
     assert LitBatchNormMLP(27, 3, n_examples=20_000).weight_decay == 2.5
+    assert LitBatchNormMLP(27, 3, n_examples=1).weight_decay == pytest.approx(0.4 / 0.04)
     assert LitBatchNormMLP(27, 3, n_examples=20_000, weight_decay=0.0).weight_decay == 0
 
 
