@@ -252,7 +252,7 @@ def test_a_prefix_outside_the_vocabulary_fails(
         default_sampler[0](uniform(n), prefix)
 
 
-def node_runs(uniforms: NDArray[np.float32], folder: Path) -> list[str]:
+def node_runs(uniforms: NDArray[np.float32], folder: Path, min_length: int = 0) -> list[str]:
     """Operators of the nodes that ONNX Runtime runs for these uniforms, each iteration's."""
     options = ort.SessionOptions()
     options.enable_profiling = True
@@ -261,7 +261,7 @@ def node_runs(uniforms: NDArray[np.float32], folder: Path) -> list[str]:
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     one, zero = np.array(1, np.float32), np.array(0, np.int64)
     feed = {"uniforms": uniforms, "prefix": np.array([], np.int64), "temperature": one}
-    session.run(None, {**feed, "top_k": zero, "top_p": one, "min_length": zero})
+    session.run(None, {**feed, "top_k": zero, "top_p": one, "min_length": np.array(min_length, np.int64)})
     events = json.loads(Path(session.end_profiling()).read_text())
     return [event["args"]["op_name"] for event in events if event["cat"] == "Node"]
 
@@ -274,7 +274,8 @@ def test_the_loops_stop_with_the_last_name(tmp_path: Path, n: int) -> None:
     assert len(node_runs(uniforms, tmp_path)) * 20 < endless
 
 
-def test_a_plain_name_takes_the_short_way(tmp_path: Path) -> None:
-    runs = node_runs(uniform(1), tmp_path)
+@pytest.mark.parametrize("min_length", [0, 1])
+def test_a_plain_name_takes_the_short_way(tmp_path: Path, min_length: int) -> None:
+    runs = node_runs(uniform(1), tmp_path, min_length)
     assert runs.count("If") == 1
     assert runs.count("Loop") == 1
