@@ -103,10 +103,11 @@ def test_layers_in_float32_are_read_in_float64(n_labels: int) -> None:
 def test_layers_that_no_graph_is_built_of() -> None:
     with pytest.raises(FormError, match="norm_1: a BatchNorm1d where Tanh was expected"):
         FoldedWeights.from_layers(BatchNormMLP(27, 3).eval().layers)
-    folded = folded_layers()
-    folded.add_module("extra", nn.ReLU())
-    with pytest.raises(FormError, match="extra: a ReLU where"):
-        FoldedWeights.from_layers(folded)
+    for extra in (nn.ReLU(), nn.Tanh()):
+        folded = folded_layers()
+        folded.add_module("extra", extra)
+        with pytest.raises(FormError, match=f"extra: a {type(extra).__name__} where nothing was expected"):
+            FoldedWeights.from_layers(folded)
     # Blocks are for hidden Linears after the first.
     wide = fold(BatchNormMLP(11, 3, n_hidden=4, n_members=2, n_layers=3).eval().layers)
     FoldedWeights.from_layers(wide)

@@ -3,7 +3,7 @@ import math
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from helpers import trainer
 
 from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.schedule import default_weight_decay, one_cycle
@@ -30,8 +32,9 @@ def data(list_of_all_letters: Path) -> NamesDataModule:
 def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule) -> None:
     L.seed_everything(1)
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
-    fitter = trainer(max_epochs=8)
+    fitter = trainer(max_epochs=8, log_every_n_steps=1)
     fitter.fit(module, datamodule=data)
+    assert fitter.progress_bar_metrics.keys() == {"train/loss", "val/nll"}
     [figures] = fitter.test(module, datamodule=data, verbose=False)
 
     contexts, targets = data.examples("test")
@@ -54,7 +57,9 @@ def test_figures_are_exact_whatever_precision_the_network_computes_in(
     columns = {"name_column": "name", "label_column": "kind"}
     data = NamesDataModule(str(tmp_path / "list.csv"), eval_batch_size=100, **columns)  # type: ignore[arg-type]
     module = LitBatchNormMLP(data.vocab_size, data.block_size, n_labels=2, output_gain=1.0)
-    for run, stage, split in (("validate", "val", "dev"), ("test", "test", "test")):
+    for run, stage, split in (("validate", "val", "dev"), ("test", "test", "test")) * 2:
+        with torch.no_grad():  # another network each time: no figure is carried over
+            module.net.layers.output.weight.neg_()
         evaluate = getattr(trainer(precision=precision), run)
         [figures] = evaluate(module, datamodule=data, verbose=False)
         contexts, targets = data.examples(split)
@@ -224,6 +229,35 @@ def test_learning_rate_goes_up_and_down_to_zero() -> None:
     assert rates[:41] == sorted(rates[:41])
     assert rates[40:] == sorted(rates[40:], reverse=True)
     assert rates[100] == one_cycle(1.5, warmup=0.4) == 0
+
+
+def test_the_rate_rises_on_two_fifths_of_a_run() -> None:
+    module = LitBatchNormMLP(27, 3)
+    module.trainer = trainer()
+    module.total_steps = 10
+    configured: Any = module.configure_optimizers()
+    rates = []
+    for _ in range(11):
+        rates += [group["lr"] for group in configured["optimizer"].param_groups[:1]]
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
+    assert rates.index(max(rates)) == 4
+    assert max(rates) == module.lr == 0.04
+    assert rates[10] == 0
+
+
+def test_a_batch_of_two_trains() -> None:
+    pairs = TrainingLoader(BatchLoader(torch.tensor([1, 2, 3, 0]), 3, 2))
+    assert pairs.loader.smallest == 2
+    trainer(max_steps=1, limit_val_batches=0).fit(LitBatchNormMLP(4, 3), pairs, pairs.loader)
+
+
+def test_weights_of_a_compiled_network_fit_one_that_is_not() -> None:
+    plain, other = LitBatchNormMLP(27, 3), LitBatchNormMLP(27, 3)
+    compiled = {name.replace("net.", "net._orig_mod.", 1): w for name, w in plain.state_dict().items()}
+    assert not compiled.keys() & plain.state_dict().keys()
+    other.load_state_dict(compiled)
+    assert torch.equal(other.net.layers.output.weight, plain.net.layers.output.weight)
 
 
 def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(list_of_all_letters: Path) -> None:
