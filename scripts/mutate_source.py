@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-GRAPH = ["graph/test_forms.py", "graph/test_sampler_graph.py", "graph/test_label_input.py"]
+GRAPH = ["graph/test_forms.py", "graph/test_label_input.py", "graph/test_sampler_graph.py"]
 NAMES = ["proof/test_names.py", "proof/test_trials.py"]
 TESTS = {
     "context_space.py": ["proof/test_contexts.py"],
