@@ -158,6 +158,7 @@ def test_short_lists_are_decayed_more() -> None:
     assert default_weight_decay(100, lr=0.04) == pytest.approx(0.4 / 0.04)
     assert default_weight_decay(100, lr=2.0) == pytest.approx(0.4 / 2)
     assert LitBatchNormMLP(27, 3, n_examples=20_000).weight_decay == 2.5
+    assert LitBatchNormMLP(27, 3).weight_decay == 0.25
     assert LitBatchNormMLP(27, 3, n_examples=1).weight_decay == pytest.approx(0.4 / 0.04)
     assert LitBatchNormMLP(27, 3, n_examples=20_000, weight_decay=0.0).weight_decay == 0
 
