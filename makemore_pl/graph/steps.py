@@ -135,7 +135,7 @@ def step_by_limits(request: Request, tables: Tables, several_short: bool) -> Ste
     return step
 
 
-def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool = False) -> Step:
+def step_by_rows(g: GraphBuilder, request: Request, *, only_bent: bool) -> Step:
     """Step whose state is the context, (S, P), and which gives log p itself, float64.
 
     Args:

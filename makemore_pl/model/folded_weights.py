@@ -56,7 +56,7 @@ class FoldedWeights:
     def from_layers(cls, folded: nn.Sequential) -> "FoldedWeights":
         """Read the weights of folded layers: Embedding, Flatten, [Linear, Tanh] ..., Linear.
 
-        The hidden Linears may be `BlockLinear`.
+        The hidden Linears after the first may be `BlockLinear`.
 
         Raises:
             FormError: another layer, or another order of layers; a BatchNorm must be folded before.
@@ -65,7 +65,8 @@ class FoldedWeights:
         last = len(folded) - 1
         for i, (name, layer) in enumerate(folded.named_children()):
             expected = kinds[i] if i < len(kinds) else "nothing"
-            if type(layer).__name__ != expected and not (isinstance(layer, BlockLinear) and 2 < i < last):
+            is_hidden_block = isinstance(layer, BlockLinear) and i not in (2, last)
+            if expected != ("Linear" if is_hidden_block else type(layer).__name__):
                 raise FormError(
                     f"{name}: a {type(layer).__name__} where {expected} was expected; a graph is built of "
                     "Embedding, Flatten, any number of Linear and Tanh, and a last Linear"

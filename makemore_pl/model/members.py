@@ -21,7 +21,7 @@ class BlockLinear(nn.Linear):
             these blocks on its diagonal and zeros elsewhere.
     """
 
-    def __init__(self, n_members: int, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(self, n_members: int, in_features: int, out_features: int, bias: bool) -> None:
         super().__init__(in_features, n_members * out_features, bias)
         self.n_members = n_members
 

@@ -58,7 +58,7 @@ def _moments(
     for batch in batches:
         # Rows as training sees them, merged ones too, because training normalises over those.
         variance, mean = torch.var_mean(below(batch.contexts), dim=0, correction=0)  # (B, H) -> (H,), (H,)
-        mean, variance = mean.double(), variance.double()
+        mean = mean.double()
         # Σ 1, Σ x, Σ x² of the batch: the square of a mean cancels in float64, not in float32.
         batch_sums = len(batch) * torch.stack([torch.ones_like(mean), mean, variance + mean**2])  # (3, H)
         sums = batch_sums if sums is None else sums + batch_sums

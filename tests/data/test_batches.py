@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from makemore_pl.data import batches as batches_module
 from makemore_pl.data.batch import Batch
-from makemore_pl.data.batches import BatchLoader, windows
+from makemore_pl.data.batches import BatchLoader, mixed_seed, windows
 from makemore_pl.data.corpus import encode_names
 from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.vocabulary import Vocabulary
@@ -109,6 +109,31 @@ def test_ranks_share_each_global_batch(world_size: int) -> None:
         assert torch.equal(torch.cat([batch.contexts for batch in together]), expected.contexts)
         assert targets_of(together) == expected.targets.tolist()
         assert sum(batch.mean_weight for batch in together) == pytest.approx(expected.mean_weight)
+    sizes = [len(batch) for batches in ranks for batch in batches]
+    assert loader(1000, 64, seed=7, world_size=world_size).smallest == min(sizes)
+
+
+def test_equal_contexts_are_merged_unless_told_otherwise() -> None:
+    stream = torch.tensor([1, 0] * 5)
+    [merged], [plain] = BatchLoader(stream, 1, 20), BatchLoader(stream, 1, 20, merged=False)
+    assert (len(merged), len(plain)) == (2, 10)
+
+
+def test_batches_lie_where_they_are_wanted() -> None:
+    for device in (torch.device("meta"), None):
+        [batch] = BatchLoader(torch.tensor([1, 2, 0]), 1, 5, device=device)
+        for part in (batch.contexts, batch.rows, batch.targets, batch.weights):
+            assert part.device == (device or torch.device("cpu"))
+
+
+@given(st.integers(0, (1 << 63) - 1), st.lists(st.integers(0, 1 << 40), max_size=4))
+def test_seeds_are_mixed_within_63_bits(seed: int, numbers: list[int]) -> None:
+    """PyTorch takes no more; a neighbour in any number is another seed."""
+    mixed = mixed_seed(seed, *numbers)
+    assert 0 <= mixed < 1 << 63
+    for i in range(len(numbers)):
+        neighbour = [number + (place == i) for place, number in enumerate(numbers)]
+        assert mixed_seed(seed, *neighbour) != mixed
 
 
 def test_passes_differ_and_come_back() -> None:

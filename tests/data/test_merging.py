@@ -70,6 +70,15 @@ def test_fewest_rows() -> None:
     assert rows.ends.tolist() == list(range(1, len(targets) + 1))
     assert rows.targets.tolist() == targets.tolist()
     assert rows.weights.tolist() == [1.0] * len(targets)
+    weights = torch.arange(len(targets), dtype=torch.float64)
+    rows = unmerged(contexts, targets, weights)
+    assert (rows.weights.dtype, rows.weights.tolist()) == (torch.float32, weights.tolist())
+
+
+@pytest.mark.parametrize(("n", "rows"), [(32, 1), (33, 2), (64, 2), (65, 3)])
+def test_a_row_stands_for_32_examples_at_most(n: int, rows: int) -> None:
+    merged = merge(torch.ones((n, 3), dtype=torch.uint8), torch.ones(n, dtype=torch.uint8))
+    assert merged.weights.tolist() == pytest.approx([n / rows] * rows)
 
 
 @given(NAMES, st.randoms())

@@ -18,11 +18,20 @@ from makemore_pl.runtime.decoding import Decoding, sample_stepwise
 
 V, L = 11, 4
 WEIGHTS = random_weights(vocab_size=V, n_labels=L)
+ONE = random_weights(vocab_size=V, n_labels=1)
+FEW_CHARACTERS = random_weights(vocab_size=8, block_size=2, n_labels=20)
 LARGE = random_weights(vocab_size=200, block_size=4, hidden=(16, 8), n_labels=3)
 """Too many contexts for any table."""
 REFUSED = (Fail, InvalidArgument, RuntimeException)
-BOTH = [(WEIGHTS, form) for form in FORMS] + [(LARGE, "mlp"), (LARGE, "fused")]
-IDS = [f"{form}-{weights.n_contexts}" for weights, form in BOTH]
+KINDS: list[tuple[FoldedWeights, Form]] = [
+    *((WEIGHTS, form) for form in FORMS),
+    (ONE, "fused"),
+    (ONE, "table"),
+    (FEW_CHARACTERS, "fused"),
+    (LARGE, "mlp"),
+    (LARGE, "fused"),
+]
+IDS = [f"{form}-{weights.n_contexts}" for weights, form in KINDS]
 
 
 def read_by_hand(weights: FoldedWeights, contexts: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
@@ -49,13 +58,13 @@ def test_logits_for_all_labels_and_contexts(form: Form, hidden: tuple[int, ...])
     np.testing.assert_allclose(logits, read_by_hand(weights, contexts, labels), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("weights", "form"), BOTH, ids=IDS)
+@pytest.mark.parametrize(("weights", "form"), KINDS, ids=IDS)
 def test_an_id_that_is_none_is_refused(weights: FoldedWeights, form: Form) -> None:
     """A label's id is no character's, and the other way round, though they share a matrix."""
     session = open_graph(build_model(weights, form))
     v, t, n_labels = weights.vocab_size, weights.block_size, weights.n_labels
     zeros = np.zeros((2, t), dtype=np.int64)
-    for label in (-1, n_labels, v, -n_labels, 1 << 40):
+    for label in (-1, n_labels, max(v, n_labels), -n_labels, 1 << 40):
         with pytest.raises(REFUSED):
             session.run(None, {"context": zeros, "label": np.array([0, label])})
     for at, token in itertools.product(range(t), (v, v + n_labels - 1, v + n_labels)):
@@ -84,7 +93,7 @@ def feed(uniforms: NDArray[np.float32], label: NDArray[np.int64], prefix: Any, d
     }
 
 
-@pytest.fixture(scope="module", params=BOTH, ids=IDS)
+@pytest.fixture(scope="module", params=KINDS, ids=IDS)
 def sampler(request: pytest.FixtureRequest) -> tuple[FoldedWeights, ort.InferenceSession]:
     weights, form = request.param
     codepoints = np.arange(weights.vocab_size, dtype=np.int32)
@@ -144,7 +153,7 @@ def test_labels_that_are_none(sampler: Any) -> None:
     weights, session = sampler
     for n in (3, MANY):
         uniforms = np.full((n, 5), 0.5, dtype=np.float32)
-        for wrong in (-1, weights.n_labels, weights.vocab_size):
+        for wrong in (-1, weights.n_labels, weights.n_labels + weights.vocab_size):
             label = np.zeros(n, dtype=np.int64)
             label[-1] = wrong
             with pytest.raises(REFUSED):

@@ -87,6 +87,27 @@ def default_sampler(request: pytest.FixtureRequest) -> tuple[Sample, NextLogits]
     return open_sampler(DEFAULT, request.param)
 
 
+def node_runs(uniforms: NDArray[np.float32], folder: Path, min_length: int = 0) -> list[str]:
+    """Operators of the nodes that ONNX Runtime runs for these uniforms, each iteration's."""
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    model = build_sampler(DEFAULT, "table", codepoints(27)).SerializeToString()
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    one, zero = np.array(1, np.float32), np.array(0, np.int64)
+    feed = {"uniforms": uniforms, "prefix": np.array([], np.int64), "temperature": one}
+    session.run(None, {**feed, "top_k": zero, "top_p": one, "min_length": np.array(min_length, np.int64)})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return [event["args"]["op_name"] for event in events if event["cat"] == "Node"]
+
+
+@pytest.mark.parametrize("min_length", [0, 1])
+def test_a_plain_name_takes_the_short_way(tmp_path: Path, min_length: int) -> None:
+    runs = node_runs(uniform(1), tmp_path, min_length)
+    assert runs.count("If") == 1
+    assert runs.count("Loop") == 1
+
+
 DECODINGS: list[dict[str, Any]] = [
     {},
     {"min_length": 0},
@@ -252,29 +273,9 @@ def test_a_prefix_outside_the_vocabulary_fails(
         default_sampler[0](uniform(n), prefix)
 
 
-def node_runs(uniforms: NDArray[np.float32], folder: Path) -> list[str]:
-    """Operators of the nodes that ONNX Runtime runs for these uniforms, each iteration's."""
-    options = ort.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
-    model = build_sampler(DEFAULT, "table", codepoints(27)).SerializeToString()
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    one, zero = np.array(1, np.float32), np.array(0, np.int64)
-    feed = {"uniforms": uniforms, "prefix": np.array([], np.int64), "temperature": one}
-    session.run(None, {**feed, "top_k": zero, "top_p": one, "min_length": zero})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    return [event["args"]["op_name"] for event in events if event["cat"] == "Node"]
-
-
 @pytest.mark.parametrize("n", [1, 300])
 def test_the_loops_stop_with_the_last_name(tmp_path: Path, n: int) -> None:
     uniforms = np.full((n, 1_000), BELOW_ONE, np.float32)  # no boundary, ever
     endless = len(node_runs(uniforms, tmp_path))
     uniforms[:, 5] = 0  # draws the boundary
     assert len(node_runs(uniforms, tmp_path)) * 20 < endless
-
-
-def test_a_plain_name_takes_the_short_way(tmp_path: Path) -> None:
-    runs = node_runs(uniform(1), tmp_path)
-    assert runs.count("If") == 1
-    assert runs.count("Loop") == 1

@@ -47,7 +47,7 @@ def test_members_are_networks_of_their_own_and_the_logits_their_mean() -> None:
 
 
 def test_a_block_linear_is_a_wide_linear_with_zeros_outside_its_blocks() -> None:
-    blocks = BlockLinear(3, 4, 5)
+    blocks = BlockLinear(3, 4, 5, bias=True)
     wide = nn.Linear(12, 15)
     wide.weight, wide.bias = nn.Parameter(torch.block_diag(*blocks.blocks())), blocks.bias  # type: ignore[no-untyped-call]
     inputs = torch.randn(7, 12)
@@ -74,7 +74,8 @@ def dense(weights: FoldedWeights) -> FoldedWeights:
 
 @pytest.mark.parametrize("form", ["mlp", "fused"])
 def test_the_certificate_of_blocks_is_at_most_that_of_the_wide_network(form: Form) -> None:
-    model = trained_like(BatchNormMLP(11, 3, n_members=3, n_hidden=8, n_layers=3, output_gain=0.2))
+    options = {"n_members": 3, "n_hidden": 8, "n_layers": 3, "init_seed": 1}
+    model = trained_like(BatchNormMLP(11, 3, output_gain=0.2, **options))  # type: ignore[arg-type]
     weights = FoldedWeights.from_layers(fold(model.layers))
     contexts = np.array(list(itertools.product(range(11), repeat=3)))
     logits = weights.logits(contexts)
@@ -90,7 +91,7 @@ def test_the_certificate_of_blocks_is_at_most_that_of_the_wide_network(form: For
     blocks, wide = certify(weights, stored), certify(dense(weights), of_wide)
     [observed] = open_graph(graph).run(["logits"], {"context": contexts})
     assert abs(observed - logits).max() <= blocks.total
-    assert 0 < blocks.weights <= wide.weights
+    assert 0 < blocks.weights <= wide.weights * (1 + 1e-12)  # float64's own rounding
     assert blocks.total < wide.total
 
 

@@ -1,7 +1,9 @@
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -10,7 +12,9 @@ import torch.nn.functional as F
 from helpers import trainer
 
 from makemore_pl.data.batch import Batch
+from makemore_pl.data.batches import BatchLoader
 from makemore_pl.data.datamodule import NamesDataModule
+from makemore_pl.data.training_loader import TrainingLoader
 from makemore_pl.errors import DataError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.model.schedule import default_weight_decay, one_cycle
@@ -28,8 +32,9 @@ def data(list_of_all_letters: Path) -> NamesDataModule:
 def test_training_lowers_the_loss_and_evaluation_is_exact(data: NamesDataModule) -> None:
     L.seed_everything(1)
     module = LitBatchNormMLP(data.vocab_size, data.block_size)
-    fitter = trainer(max_epochs=8)
+    fitter = trainer(max_epochs=8, log_every_n_steps=1)
     fitter.fit(module, datamodule=data)
+    assert fitter.progress_bar_metrics.keys() == {"train/loss", "val/nll"}
     [figures] = fitter.test(module, datamodule=data, verbose=False)
 
     contexts, targets = data.examples("test")
@@ -52,7 +57,9 @@ def test_figures_are_exact_whatever_precision_the_network_computes_in(
     columns = {"name_column": "name", "label_column": "kind"}
     data = NamesDataModule(str(tmp_path / "list.csv"), eval_batch_size=100, **columns)  # type: ignore[arg-type]
     module = LitBatchNormMLP(data.vocab_size, data.block_size, n_labels=2, output_gain=1.0)
-    for run, stage, split in (("validate", "val", "dev"), ("test", "test", "test")):
+    for run, stage, split in (("validate", "val", "dev"), ("test", "test", "test")) * 2:
+        with torch.no_grad():  # another network each time: no figure is carried over
+            module.net.layers.output.weight.neg_()
         evaluate = getattr(trainer(precision=precision), run)
         [figures] = evaluate(module, datamodule=data, verbose=False)
         contexts, targets = data.examples(split)
@@ -78,6 +85,62 @@ def test_same_seed_same_weights(data: NamesDataModule) -> None:
     assert not torch.equal(first, weights(2))
 
 
+class DrawsNumbers(L.Callback):
+    """As other code may between two steps."""
+
+    def on_train_batch_end(self, *_: object) -> None:
+        torch.rand(3)
+
+
+def test_dropouts_noise_depends_on_seed_and_step_alone(data: NamesDataModule) -> None:
+    def weights(*callbacks: L.Callback) -> torch.Tensor:
+        L.seed_everything(1)
+        module = LitBatchNormMLP(data.vocab_size, data.block_size, dropout=0.5)
+        trainer(max_steps=3, limit_val_batches=0, callbacks=list(callbacks)).fit(module, datamodule=data)
+        return module.net.layers.output.weight.detach()
+
+    assert torch.equal(weights(), weights(DrawsNumbers()))
+
+
+def test_ranks_and_steps_have_noise_of_their_own(data: NamesDataModule) -> None:
+    module = LitBatchNormMLP(data.vocab_size, data.block_size, dropout=0.5)
+    seen = []
+    for step, rank in itertools.product(range(3), range(2)):
+        fit_loop = SimpleNamespace(total_batch_idx=step)
+        module.trainer = SimpleNamespace(fit_loop=fit_loop, global_rank=rank)  # type: ignore[assignment]
+        module.on_train_batch_start(next(iter(data.train_dataloader())), 0)
+        seen.append(torch.initial_seed())
+    assert len(set(seen)) == 6
+
+
+@pytest.mark.parametrize("every", [0, 1, 3])
+def test_losses_are_logged_when_a_logger_wants_them(data: NamesDataModule, every: int) -> None:
+    logged = []
+
+    class Watching(LitBatchNormMLP):
+        def log(self, name: str, *_: object, **__: object) -> None:  # type: ignore[override]
+            logged.append((name, self.global_step))
+
+    fitter = trainer(max_steps=7, limit_val_batches=0, log_every_n_steps=every)
+    fitter.fit(Watching(data.vocab_size, data.block_size), datamodule=data)
+    assert logged == [("train/loss", step) for step in range(7) if every and step % every == every - 1]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-true"])
+def test_adamw_steps_and_clips_in_every_precision(
+    data: NamesDataModule, precision: Literal["32-true", "bf16-mixed", "16-true"]
+) -> None:
+    fitter = trainer(max_steps=2, limit_val_batches=0, precision=precision, gradient_clip_val=1.0)
+    module = LitBatchNormMLP(data.vocab_size, data.block_size)
+    fitter.fit(module, datamodule=data)
+    [optimizer] = fitter.optimizers
+    of_pytorch = torch.optim.AdamW(module.parameters()).defaults["eps"]
+    eps = torch.tensor(optimizer.defaults["eps"], dtype=module.net.layers.output.weight.dtype)
+    assert eps > 0
+    assert precision == "16-true" or optimizer.defaults["eps"] == of_pytorch
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
 def test_biases_and_norms_are_not_decayed(data: NamesDataModule) -> None:
     module = LitBatchNormMLP(data.vocab_size, 3, weight_decay=0.5)
     fitter = trainer(max_epochs=1, limit_train_batches=1)
@@ -95,6 +158,8 @@ def test_short_lists_are_decayed_more() -> None:
     assert default_weight_decay(100, lr=0.04) == pytest.approx(0.4 / 0.04)
     assert default_weight_decay(100, lr=2.0) == pytest.approx(0.4 / 2)
     assert LitBatchNormMLP(27, 3, n_examples=20_000).weight_decay == 2.5
+    assert LitBatchNormMLP(27, 3).weight_decay == 0.25
+    assert LitBatchNormMLP(27, 3, n_examples=1).weight_decay == pytest.approx(0.4 / 0.04)
     assert LitBatchNormMLP(27, 3, n_examples=20_000, weight_decay=0.0).weight_decay == 0
 
 
@@ -165,6 +230,35 @@ def test_learning_rate_goes_up_and_down_to_zero() -> None:
     assert rates[:41] == sorted(rates[:41])
     assert rates[40:] == sorted(rates[40:], reverse=True)
     assert rates[100] == one_cycle(1.5, warmup=0.4) == 0
+
+
+def test_the_rate_rises_on_two_fifths_of_a_run() -> None:
+    module = LitBatchNormMLP(27, 3)
+    module.trainer = trainer()
+    module.total_steps = 10
+    configured: Any = module.configure_optimizers()
+    rates = []
+    for _ in range(11):
+        rates += [group["lr"] for group in configured["optimizer"].param_groups[:1]]
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
+    assert rates.index(max(rates)) == 4
+    assert max(rates) == module.lr == 0.04
+    assert rates[10] == 0
+
+
+def test_a_batch_of_two_trains() -> None:
+    pairs = TrainingLoader(BatchLoader(torch.tensor([1, 2, 3, 0]), 3, 2))
+    assert pairs.loader.smallest == 2
+    trainer(max_steps=1, limit_val_batches=0).fit(LitBatchNormMLP(4, 3), pairs, pairs.loader)
+
+
+def test_weights_of_a_compiled_network_fit_one_that_is_not() -> None:
+    plain, other = LitBatchNormMLP(27, 3), LitBatchNormMLP(27, 3)
+    compiled = {name.replace("net.", "net._orig_mod.", 1): w for name, w in plain.state_dict().items()}
+    assert not compiled.keys() & plain.state_dict().keys()
+    other.load_state_dict(compiled)
+    assert torch.equal(other.net.layers.output.weight, plain.net.layers.output.weight)
 
 
 def test_a_batch_of_one_is_refused_where_batch_norm_would_fail(list_of_all_letters: Path) -> None:

@@ -64,6 +64,11 @@ def test_statistics_are_those_of_the_whole_training_set(
         assert (found - statistic).abs().max() > 1e-3
 
 
+def test_one_rank_alone_may_keep_its_running_averages(data: NamesDataModule) -> None:
+    ran, kept = fitted(data), fitted(data, RecalibrateBatchNorm(on_one_rank=False))
+    assert all(map(torch.equal, running_statistics(ran.net), running_statistics(kept.net)))
+
+
 def test_training_is_not_disturbed(data: NamesDataModule) -> None:
     """The weights are the same, bit for bit, and so are the random numbers that follow."""
     without = fitted(data, **DEEP)
@@ -116,7 +121,7 @@ def test_layers_in_training_mode_are_recalibrated_as_in_evaluation(data: NamesDa
 def test_variances_are_unbiased_and_of_rows_far_from_zero() -> None:
     """Five rows: a biased variance would be a fifth smaller."""
     norm = nn.BatchNorm1d(2)
-    rows = torch.tensor([[1000.0, -1.0], [1001.0, 3.0], [1002.0, 5.0], [1003.0, 0.0], [1009.0, 1.0]])
+    rows = torch.tensor([[1000.1, -1.0], [1001.3, 3.0], [1002.6, 5.0], [1003.7, 0.0], [1009.2, 1.0]])
     contexts = torch.arange(5)[:, None]
     layers = nn.Sequential(nn.Embedding.from_pretrained(rows), nn.Flatten(), norm)
     batches = [Batch.of_examples(part, part[:, 0]) for part in contexts.split(2)]
