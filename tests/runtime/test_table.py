@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers import random_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from makemore_pl import Sampler
 from makemore_pl.context_space import ContextSpace
-from makemore_pl.exported.metadata import TABLE
+from makemore_pl.exported.metadata import TABLE, ModelInfo
 from makemore_pl.exported.stored_table import stored_logits
-from makemore_pl.runtime import table
+from makemore_pl.graph.sampler_graph import build_sampler
+from makemore_pl.runtime import engines, table
 from makemore_pl.runtime.decoding import Decoding, draw, sample_stepwise
 from makemore_pl.runtime.engines import GraphSampler, open_engine
 from makemore_pl.runtime.table import (
@@ -184,6 +186,29 @@ def test_a_table_pays_by_the_draws_and_where_the_labels_fit(monkeypatch: pytest.
             label_ids = 5 + np.resize(np.arange(n_labels), len(uniforms))
             assert pays(space, uniforms, label_ids) == (n_labels <= max(1, most))
             assert not pays(space, uniforms[1:], label_ids[1:])
+
+
+def test_names_of_many_contexts_are_drawn_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that hidden layers fit the cache; the names are those of one call."""
+    weights, characters = random_weights(27, 8), "abcdefghijklmnopqrstuvwxyz"
+    model = build_sampler(weights, "fused", np.array([0, *map(ord, characters)], dtype=np.int32))
+    info = ModelInfo(characters, 8, 6, 32, 1, 1, "fused", 9, "list", "0", "id")
+    onnx.helper.set_model_props(model, info.to_metadata())
+    (tmp_path / "sampler.onnx").write_bytes(model.SerializeToString())
+    engine = open_engine(tmp_path / "sampler.onnx")
+    assert isinstance(engine, GraphSampler)
+    sizes = []
+    run = engine._run
+    monkeypatch.setattr(engine, "_run", lambda *args: (sizes.append(len(args[1])), run(*args))[1])
+    uniforms = np.random.default_rng(0).random((2_345, 9), dtype=np.float32)
+    request = uniforms, np.array([3]), Decoding()
+    monkeypatch.setattr(engines, "NAMES_PER_CALL", 100)
+    codepoints, log_prob = engine.generate(*request)
+    assert sum(sizes) == 2_345
+    assert max(sizes) < 200
+    _, due, due_log_prob = engine.generate_all(*request)
+    np.testing.assert_array_equal(codepoints, due)
+    np.testing.assert_allclose(log_prob, due_log_prob, rtol=1e-6)
 
 
 def rename(model: onnx.ModelProto) -> None:
