@@ -333,12 +333,10 @@ def main() -> None:
     if wishes:
         print("\n| 10,000 names that fulfil a wish | its probability | exactly, s | rejecting, s | ratio |")
         print("|---|---:|---:|---:|---:|")
+        for name, (probability, exactly, rejecting) in wishes.items():
+            shown, ratio = name.replace("|", "\\|"), rejecting / exactly
+            print(f"| {shown} | {probability:.3g} | {exactly:.3f} | {rejecting:.3f} | {ratio:.1f} |")
         print(f"| 100,000 ids | | {seconds_for_ids:.3f} | | |")
-    for name, (probability, exactly, rejecting) in wishes.items():
-        shown = name.replace("|", "\\|")
-        print(
-            f"| {shown} | {probability:.3g} | {exactly:.3f} | {rejecting:.3f} | {rejecting / exactly:.1f} |"
-        )
     print("\n| process from start to exit | seconds |\n|---|---:|")
     for name, value in starts.items():
         print(f"| `{name}` | {value:.3f} |")

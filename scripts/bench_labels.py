@@ -14,11 +14,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.data.lists import find_list
@@ -26,10 +28,10 @@ from makemore_pl.export.export import export_checkpoint
 from makemore_pl.exported.metadata import FORMS
 from makemore_pl.model.module import LitBatchNormMLP
 from makemore_pl.runtime.decoding import Decoding
-from makemore_pl.runtime.engines import open_engine
+from makemore_pl.runtime.engines import GraphSampler, NextCharacterModel, open_engine
 
 STEPS = 200
-CALLS = {1: 100, 100: 20, 10_000: 1, 100_000: 1}
+CALLS = {1: 100, 100: 20, 10_000: 20, 100_000: 4}
 """Of n names, with other draws in each: what a call takes depends on the length of its longest name."""
 
 
@@ -55,6 +57,16 @@ def train(data: NamesDataModule, steps: int = STEPS) -> tuple[L.Trainer, LitBatc
     return trainer, module
 
 
+def draw(
+    engine: NextCharacterModel | GraphSampler,
+    uniforms: NDArray[np.float32],
+    label_ids: NDArray[np.int64] | None = None,
+) -> None:
+    """Draw names in several calls: uniforms (calls, n, steps), label_ids (n,)."""
+    for of_call in uniforms:
+        engine.generate(of_call, np.array([], dtype=np.int64), Decoding(), label_ids)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -75,7 +87,6 @@ def main() -> None:
         for data, place in ((labelled, "labelled"), (plain, "plain")):
             trainer, _ = train(data)
             trainer.save_checkpoint(folder / f"{place}.ckpt")
-        nothing = np.array([], dtype=np.int64)
         for form in FORMS:
             engines = []
             for place in ("labelled", "plain"):
@@ -87,10 +98,8 @@ def main() -> None:
                 ids = len(plain.vocabulary) + generator.integers(2, size=n)
                 compare(
                     f"{calls} × {n:,} names, form {form}",
-                    lambda e=engines[0], u=uniforms, i=ids: [
-                        e.generate(x, nothing, Decoding(), i) for x in u
-                    ],  # type: ignore[misc]
-                    lambda e=engines[1], u=uniforms: [e.generate(x, nothing, Decoding()) for x in u],  # type: ignore[misc]
+                    partial(draw, engines[0], uniforms, ids),
+                    partial(draw, engines[1], uniforms),
                     rounds,
                 )
 

@@ -133,9 +133,9 @@ def random_config(rng: random.Random) -> Config:
     )
 
 
-def label_of(row: int) -> str:
-    """The label of a row of the list, where there are so many labels."""
-    return f"label {row}"
+def label_of(number: int) -> str:
+    """The label of this number, from 0."""
+    return f"label {number}"
 
 
 def turn(config: Config, seed: int, folder: Path, done: Counter[str]) -> None:

@@ -65,7 +65,7 @@ def build_sampler(weights: FoldedWeights, form: Form, codepoints: NDArray[np.int
         row=g.constant(np.zeros(1, dtype=np.int64)),
         short=g.Sub(min_length, prefix_length),
     )
-    labels = None
+    labels = None  # put before the characters in the branches: the commonest needs contexts' numbers alone
     if weights.n_labels:
         labels = NameLabels.of(g, weights, g.input("label", TensorProto.INT64, ["n"]), request.n)
     # From constants alone: ONNX Runtime computes these once, when it loads the file.

@@ -76,7 +76,7 @@ def compare_names(
         VerificationError: a name differs by more than a borderline draw, or too many do.
     """
     compared = random = 0
-    borderline, chance = np.zeros((2, len(samplers)), dtype=np.int64)  # and those without a tie
+    borderline, untied = np.zeros((2, len(samplers)), dtype=np.int64)
     largest = 0.0
     for number, trial in enumerate(trials):
         uniforms = trial.uniforms()
@@ -91,12 +91,12 @@ def compare_names(
             largest = max(largest, off)
             if not trial.on_edges:
                 borderline[i] += len(ties)
-                chance[i] += ties.count(False)
+                untied[i] += ties.count(False)
         compared += trial.n
         random += 0 if trial.on_edges else trial.n
-    if chance.max() * NAMES_PER_BORDERLINE > random:
+    if untied.max() * NAMES_PER_BORDERLINE > random:
         raise VerificationError(
-            f"sampler.onnx: {chance.max()} of {random:,} names differ, too many for rounding"
+            f"sampler.onnx: {untied.max()} of {random:,} names differ, too many for rounding"
         )
     return SameNames(compared, int(borderline.max()), largest)
 
@@ -111,8 +111,7 @@ def _compare(
     codepoints: NDArray[np.int32],
     tolerance: float,
 ) -> tuple[list[bool], float]:
-    """Of each name with a borderline draw, if it is a tie; and the largest deviation of the other names'
-    log-likelihoods."""
+    """For each name with a borderline draw, True for a tie; and by how much the others' log_prob is off."""
     tokens, characters, log_prob = names
     n = trial.n
     if tokens.ndim != 2 or len(tokens) != n or characters.shape != tokens.shape or log_prob.shape != (n,):

@@ -17,7 +17,7 @@ from makemore_pl.exported.metadata import MODEL_FILE, ModelInfo
 from makemore_pl.exported.session import OnnxFile, Signature, read_onnx
 from makemore_pl.exported.stored_table import stored_logits
 from makemore_pl.runtime.decoding import Decoding, NextLogits, sample_stepwise
-from makemore_pl.runtime.table import CORES, LogitTables, are_few, pays
+from makemore_pl.runtime.table import CORES, MOST_LOGITS, LogitTables, are_few, pays
 
 MOST = np.iinfo(np.int64).max
 """Largest int64."""
@@ -66,7 +66,9 @@ class NextCharacterModel:
 
     def next_logits(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
         """context int64 (n, P) -> logits float32 (n, V). P is T, or T + 1 with a label's id in column 0."""
-        starts = range(0, max(1, len(context)), CONTEXTS_PER_CALL)
+        if len(context) <= CONTEXTS_PER_CALL:
+            return self._logits_after(context)
+        starts = range(0, len(context), CONTEXTS_PER_CALL)
         return np.concatenate([self._logits_after(context[at : at + CONTEXTS_PER_CALL]) for at in starts])
 
     def _logits_after(self, context: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -192,7 +194,8 @@ class GraphSampler:
             return _expect_names((names[0], names[1]), len(uniforms[part]), self.path)
 
         n_parts = len(uniforms) // NAMES_PER_CALL
-        if are_few(self.info.space):  # then the graph makes a table of all contexts in each call
+        space = self.info.space
+        if space.total * space.vocab_size <= MOST_LOGITS:  # the graph makes a table of all in each call
             n_parts = min(CORES, n_parts)
         if n_parts <= 1:
             return run(slice(None))

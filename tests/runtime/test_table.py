@@ -197,9 +197,13 @@ def test_names_of_many_contexts_are_drawn_in_parts(tmp_path: Path, monkeypatch: 
     (tmp_path / "sampler.onnx").write_bytes(model.SerializeToString())
     engine = open_engine(tmp_path / "sampler.onnx")
     assert isinstance(engine, GraphSampler)
-    sizes = []
-    run = engine._run
-    monkeypatch.setattr(engine, "_run", lambda *args: (sizes.append(len(args[1])), run(*args))[1])
+    sizes, run = [], engine._run
+
+    def counted(outputs: list[str], uniforms: Any, *others: Any) -> Any:
+        sizes.append(len(uniforms))
+        return run(outputs, uniforms, *others)
+
+    monkeypatch.setattr(engine, "_run", counted)
     uniforms = np.random.default_rng(0).random((2_345, 9), dtype=np.float32)
     request = uniforms, np.array([3]), Decoding()
     monkeypatch.setattr(engines, "NAMES_PER_CALL", 100)
