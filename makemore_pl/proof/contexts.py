@@ -59,8 +59,8 @@ class ContextSet(ContextSpace):
 
     def chunks(self) -> Iterator[NDArray[np.int64]]:
         """Contexts int64 (n, P), together `len(self)` of them."""
-        # A layer's values for one chunk, n * V float64, stay within 32 MiB.
-        size = min(16_384, max(16, (1 << 22) // max(self.vocab_size, self.widest)))
+        # A layer's values for one chunk, n * H float64, stay within 4 MiB, which a processor's cache holds.
+        size = min(16_384, max(16, (1 << 19) // max(self.vocab_size, self.widest)))
         if self.exhaustive:
             for start in range(0, self.total, size):
                 yield self.contexts(np.arange(start, min(start + size, self.total)))

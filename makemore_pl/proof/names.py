@@ -11,6 +11,7 @@ that has hardly been trained; these are not counted against the limit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from makemore_pl.errors import VerificationError
 from makemore_pl.proof.borderline import could_draw, has_tie
 from makemore_pl.proof.logits import Logits
-from makemore_pl.proof.trials import Trial
+from makemore_pl.proof.trials import MAX_LOGITS, Trial
 from makemore_pl.runtime.decoding import Decoding, sample_stepwise
+from makemore_pl.runtime.table import CORES
 
 Ids = NDArray[np.int64]
 Generate = Callable[..., tuple[Ids, NDArray[np.int32], NDArray[np.float32]]]
@@ -75,25 +77,36 @@ def compare_names(
     Raises:
         VerificationError: a name differs by more than a borderline draw, or too many do.
     """
-    compared = random = 0
+    trials = list(trials)
+    compared = sum(trial.n for trial in trials)
+    random = sum(trial.n for trial in trials if not trial.on_edges)
     borderline, untied = np.zeros((2, len(samplers)), dtype=np.int64)
     largest = 0.0
-    for number, trial in enumerate(trials):
+
+    def compared_in(number: int) -> list[tuple[list[bool], float]]:
+        """What `_compare` finds in a trial, for each sampler that is given it."""
+        trial = trials[number]
         uniforms = trial.uniforms()
         labels = trial.label_ids()
         asked: tuple[Any, ...] = (trial.prefix, trial.decoding, *([] if labels is None else [labels]))
         due = sample_stepwise(logits, block_size, uniforms, *asked)
-        for i, generate in enumerate(samplers):
-            if i > 0 and number % OTHERS_EVERY:
-                continue
-            names = generate(uniforms, *asked)
-            ties, off = _compare(names, due, trial, uniforms, logits, block_size, codepoints, tolerance)
-            largest = max(largest, off)
-            if not trial.on_edges:
-                borderline[i] += len(ties)
-                untied[i] += ties.count(False)
-        compared += trial.n
-        random += 0 if trial.on_edges else trial.n
+        given = samplers if number % OTHERS_EVERY == 0 else samplers[:1]
+        return [
+            _compare(
+                generate(uniforms, *asked), due, trial, uniforms, logits, block_size, codepoints, tolerance
+            )
+            for generate in given
+        ]
+
+    # ONNX Runtime computes without Python's lock. At most MAX_LOGITS are held by all threads together.
+    logits_at_a_time = len(codepoints) * max(trial.n for trial in trials)
+    with ThreadPoolExecutor(max(1, min(CORES, MAX_LOGITS // logits_at_a_time))) as pool:
+        for trial, found in zip(trials, pool.map(compared_in, range(len(trials))), strict=True):
+            for i, (ties, off) in enumerate(found):
+                largest = max(largest, off)
+                if not trial.on_edges:
+                    borderline[i] += len(ties)
+                    untied[i] += ties.count(False)
     if untied.max() * NAMES_PER_BORDERLINE > random:
         raise VerificationError(
             f"sampler.onnx: {untied.max()} of {random:,} names differ, too many for rounding"

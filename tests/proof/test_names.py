@@ -1,5 +1,6 @@
 """Names are compared one by one: a sampler that is wrong in anything is found."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -56,6 +57,31 @@ def test_the_same_sampler_passes() -> None:
     found = compare(sampler(), sampler())
     assert found.names == sum(t.n for t in TRIALS)
     assert (found.borderline, found.log_prob) == (0, 0.0)
+
+
+@pytest.mark.parametrize("most_logits", [1 << 30, 1])
+def test_requests_share_cores_while_their_logits_are_few(
+    monkeypatch: pytest.MonkeyPatch, most_logits: int
+) -> None:
+    """Two at a time on two cores: each waits for the other. Where logits take much memory, one by one."""
+    monkeypatch.setattr(names_module, "CORES", 2)
+    monkeypatch.setattr(names_module, "MAX_LOGITS", most_logits)
+    meeting = threading.Barrier(2 if most_logits > 1 else 1)
+    running: list[None] = []
+    most = 0
+
+    def generate(*request: Any) -> Names:
+        nonlocal most
+        running.append(None)
+        most = max(most, len(running))
+        meeting.wait(timeout=60)
+        names = sampler()(*request)
+        running.pop()
+        return names
+
+    assert len(TRIALS) % 2 == 0
+    assert compare(generate).names == sum(t.n for t in TRIALS)
+    assert most == meeting.parties
 
 
 def test_rounding_is_explained() -> None:
