@@ -1,7 +1,7 @@
 """What `makemore lr-find` should suggest: fits whose highest rate is a multiple of its valley's middle.
 
 A sweep holds each rate for a step; a cycle comes to its peak slowly and leaves it again, and bears more. NLL
-of dev after `makemore fit`'s 500 steps, mean of the seeds, less the lowest of the row; by list, and for the
+of dev after `makemore fit`'s 300 steps, mean of the seeds, less the lowest of the row; by list, and for the
 first list by other networks and batches.
 """
 

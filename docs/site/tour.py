@@ -99,7 +99,7 @@ def run() -> dict[str, str]:
     from nbclient import NotebookClient
 
     PLACE.mkdir(parents=True, exist_ok=True)
-    for name in ("tour", "deep"):
+    for name in ("tour", "four"):
         shutil.rmtree(PLACE / "checkpoints" / name, ignore_errors=True)
     if not (PLACE / "scripts").exists():
         (PLACE / "scripts").symlink_to(ROOT / "scripts")

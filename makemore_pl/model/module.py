@@ -36,7 +36,7 @@ class LitBatchNormMLP(L.LightningModule):
         lr: highest learning rate of the cycle.
         warmup: share of the steps on which the rate rises to its highest; it falls on the others.
         weight_decay: AdamW's, on weight matrices; biases and BatchNorm are left alone. By default 50,000
-            divided by the number of training examples, at most 0.4 / lr.
+            divided by the number of training examples, at most 0.8 / lr.
         beta2: share that AdamW keeps, in each step, of its mean of squared gradients. PyTorch's 0.999 would
             average over a whole run of some hundred steps; in one of thousands it is right.
         label_smoothing: share of the target spread evenly over all characters, in training only.
@@ -83,6 +83,8 @@ class LitBatchNormMLP(L.LightningModule):
         self.total_steps: int | None = None
         self.noise_seed = torch.initial_seed()
         self.net = BatchNormMLP(vocab_size, block_size, **network)
+        sizes = ("n_embd", "n_hidden", "n_layers")  # defaults, too: those of another version may be others
+        self.save_hyperparameters({size: getattr(self.net, size) for size in sizes})
         self.register_load_state_dict_pre_hook(match_names)  # type: ignore[no-untyped-call]
         # Exact: a sum over all batches and ranks, divided once. NaN would be left out by default.
         self.val_nll = MeanMetric(nan_strategy="error")
@@ -129,8 +131,7 @@ class LitBatchNormMLP(L.LightningModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         batch = as_batch(batch)
         logits = self.net(batch.contexts, by_member=True)  # (B, P) -> (B, M, V)
-        # At least float32, whatever precision the network computes in.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # where it computes in 16 bits
         log_probs = logits.log_softmax(dim=2).mean(dim=1)  # (B, V): its NLL is the mean of the members'
         loss = batch.nll(log_probs) / batch.mean_weight
         if self.label_smoothing:
@@ -170,15 +171,12 @@ class LitBatchNormMLP(L.LightningModule):
             )
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim == 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         # Fused: one kernel for all parameters, on the CPU as on the GPU. In mixed precision it would scale
         # gradients itself, after they have been clipped.
         clipped = bool(self.trainer.gradient_clip_val) and "mixed" in self.trainer.precision
         eps = max(1e-8, torch.finfo(matrices[0].dtype).smallest_normal)  # not 0 in float16, either
-        optimizer = torch.optim.AdamW(groups, self.lr, self.betas, eps=eps, fused=not clipped)
+        optimizer = torch.optim.AdamW(groups, self.lr, self.betas, eps, self.weight_decay, fused=not clipped)
         # Not OneCycleLR: its length is part of its state, so that a run could not be resumed for longer.
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: one_cycle(step / total_steps, self.warmup)

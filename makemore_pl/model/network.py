@@ -51,7 +51,7 @@ class BatchNormMLP(nn.Module):
         self,
         vocab_size: int,
         block_size: int,
-        n_embd: int = 10,
+        n_embd: int = 24,
         n_hidden: int = 200,
         n_layers: int = 1,
         batch_norm: bool = True,

@@ -4,7 +4,7 @@ import math
 
 DECAY_EXAMPLES = 50_000
 """Training examples at which the weight decay is 1; found on nine lists, see docs/recipes.md."""
-MOST_SHRINKING = 0.4
+MOST_SHRINKING = 0.8
 """The share of a weight that decay may take in one step, so that a short list still learns."""
 
 

@@ -32,7 +32,7 @@ TEXTS = {
     "trainer.accelerator": "cpu, gpu, mps or auto",
     "trainer.devices": "how many",
     "trainer.precision": "32-true, bf16-mixed, 16-mixed, 64-true and others",
-    "trainer.max_steps": "length of the run in steps; by default 500",
+    "trainer.max_steps": "length of the run in steps; by default 300",
     "trainer.max_epochs": "length of the run in passes over the list",
     "model.n_embd": "width of a character's embedding",
     "model.n_hidden": "width of each hidden layer",

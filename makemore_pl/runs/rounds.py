@@ -22,7 +22,7 @@ from makemore_pl.data.datamodule import NamesDataModule
 from makemore_pl.errors import CheckpointError, RequestError
 from makemore_pl.model.module import LitBatchNormMLP
 
-STEPS = 500
+STEPS = 300
 """Training steps of a run whose length is not given."""
 STEPS_BETWEEN_EVALUATIONS = 100
 """Of a run whose length is given in steps, or not at all. A run of epochs is evaluated after each pass."""

@@ -20,6 +20,8 @@ from makemore_pl.studies.sgd import LECTURE_SEED, SGDTraining, StepDecay
 
 VOCAB_SIZE = 27
 BLOCK_SIZE = 3
+N_EMBD = 10
+"""Of all systems but the first."""
 Examples = Mapping[str, Windows]
 """Contexts and targets of `train`, `dev` and `test`, of `all` three, and of the list's first `five names`."""
 
@@ -45,7 +47,7 @@ class Recipe:
     """A `BatchNormMLP` and how it is trained.
 
     Args:
-        options: of the network.
+        options: of the network, beside an embedding of 10.
         n_steps: steps of 32 examples.
         learning_rate: of each step.
         split: the examples trained on.
@@ -59,7 +61,7 @@ class Recipe:
     def start(self, examples: Examples, seed: int = LECTURE_SEED) -> SGDTraining[BatchNormMLP]:
         """The training before its first step. One generator draws the weights, then the mini-batches."""
         generator = Generator().manual_seed(seed)
-        model = BatchNormMLP(VOCAB_SIZE, BLOCK_SIZE, **self.options)
+        model = BatchNormMLP(VOCAB_SIZE, BLOCK_SIZE, **{"n_embd": N_EMBD, **self.options})
         model.reset_parameters(generator)
         return SGDTraining(model, examples[self.split], self.learning_rate, generator)
 

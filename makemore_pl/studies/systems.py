@@ -86,7 +86,7 @@ def study_s3(bench: Workbench) -> Iterator[Row | Table]:
 
 
 def study_s4(bench: Workbench) -> Iterator[Row | Table]:
-    """The network of the default configuration, stopped where the notebook was, and trained to the end."""
+    """The network of S2e from modules, stopped where the notebook was, and trained to the end."""
     early = bench.train("S4", recipes.S4, EARLY)
     yield figure("parameters", 12_097, early.model.n_parameters, 0, 0)
     yield figure("loss at step 0", 3.31, early.losses[0], CLOSE, digits=2)

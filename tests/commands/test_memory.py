@@ -93,7 +93,7 @@ def test_proof_and_file_are_estimated(
 ) -> None:
     with pytest.raises(RequestError, match=r"268,435,457 parameters × 4 bytes = 1\.0 GiB"):
         expect_exportable(_Sized(268_435_457))  # type: ignore[arg-type]
-    monkeypatch.setenv(VARIABLE, "400K")
+    monkeypatch.setenv(VARIABLE, "700K")
     with pytest.raises(MemoryLimitError, match="parameters × 60 bytes"):
         export_checkpoint(run_folder / "best.ckpt", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -71,7 +71,7 @@ def test_the_numbers_of_a_folded_network() -> None:
     folded = folded_layers()
     weights = FoldedWeights.from_layers(folded)
     assert (weights.vocab_size, weights.block_size, weights.n_contexts) == (11, 3, 11**3)
-    assert [weight.shape for weight, _ in weights.linears] == [(40, 30), (40, 40), (11, 40)]
+    assert [weight.shape for weight, _ in weights.linears] == [(40, 72), (40, 40), (11, 40)]
     with torch.no_grad():
         expected = folded(torch.from_numpy(CONTEXTS)).numpy()
     np.testing.assert_allclose(weights.logits(CONTEXTS), expected, rtol=0, atol=1e-12)
@@ -81,7 +81,7 @@ def test_the_numbers_of_a_folded_network() -> None:
     first, first_bias = weights.hidden[0]
     np.testing.assert_allclose(
         sum(tables[t][CONTEXTS[:, t]] for t in range(3)) + bias,
-        weights.embedding[CONTEXTS].reshape(-1, 30) @ first.T + first_bias,
+        weights.embedding[CONTEXTS].reshape(-1, 72) @ first.T + first_bias,
         rtol=0,
         atol=1e-12,
     )

@@ -32,7 +32,7 @@ def test_plots_name_mean_and_deviation() -> None:
     assert labels == [
         f"tanh_1: mean {mean}, std {std}, {seen.of('tanh_1', 'saturated'):.0%} saturated",
         f"tanh_1: {gradients[0]}",
-        f"embedding, 27×10: {gradients[1]}",
+        f"embedding, 27×24: {gradients[1]}",
     ]
 
 

@@ -40,7 +40,7 @@ def test_however_they_are_merged_batched_and_shared() -> None:
 
 
 def test_a_model_without_labels_is_as_it_was() -> None:
-    assert BatchNormMLP(27, 3).n_parameters == 12_097
+    assert BatchNormMLP(27, 3).n_parameters == 20_875
     assert "n_labels" not in LitBatchNormMLP(27, 3).hparams
     labelled = BatchNormMLP(27, 3, n_labels=2)
-    assert labelled.n_parameters == 12_097 + 2 * 10 + 10 * 200  # two rows, and a position of the first Linear
+    assert labelled.n_parameters == 20_875 + 2 * 24 + 24 * 200  # two rows, and a position of the first Linear

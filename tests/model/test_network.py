@@ -26,7 +26,7 @@ from makemore_pl.vocabulary import Vocabulary
     ids=["Bengio MLP", "deep BN-MLP", "BN-MLP", "zero"],
 )
 def test_parameter_counts_of_the_lectures(options: dict[str, object], n_parameters: int) -> None:
-    assert BatchNormMLP(27, 3, **options).n_parameters == n_parameters  # type: ignore[arg-type]
+    assert BatchNormMLP(27, 3, **{"n_embd": 10, **options}).n_parameters == n_parameters  # type: ignore[arg-type]
 
 
 def test_first_ten_losses_of_the_lectures_mlp() -> None:
@@ -62,7 +62,7 @@ def test_first_loss_is_that_of_a_uniform_guess() -> None:
 )
 def test_standard_deviations_of_the_schemes(init: str, weight_std: float) -> None:
     torch.manual_seed(0)
-    model = BatchNormMLP(27, 10, n_hidden=500, batch_norm=False, init=init, hidden_gain=TANH_GAIN)  # type: ignore[arg-type]
+    model = BatchNormMLP(27, 10, n_embd=10, n_hidden=500, batch_norm=False, init=init, hidden_gain=TANH_GAIN)  # type: ignore[arg-type]
     # 50,000 draws: the estimate is within 2 % but once in 10^9 runs.
     assert model.layers.linear_1.weight.std().item() == pytest.approx(weight_std, rel=0.02)
     assert model.layers.output.weight.std().item() == pytest.approx(0.01, rel=0.05)

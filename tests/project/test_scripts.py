@@ -142,7 +142,7 @@ def test_study_of_lists_sets_both_ways_side_by_side(
     *_, row = capsys.readouterr().out.splitlines()
     name, _, v, decay, dev, test, *ours = row.strip("| ").split(" | ")
     ours, counted = ours[:2], [float(figure) for figure in ours[2:]]
-    assert [name, v, decay, *ours] == [list_of_all_letters.stem, "27", "10", "2.5000", "2.2500"]
+    assert [name, v, decay, *ours] == [list_of_all_letters.stem, "27", "20", "2.5000", "2.2500"]
     assert len(counted) == 4
     assert all(1 < figure < 3 for figure in counted)
     assert 2 < float(dev) < 4

@@ -140,7 +140,7 @@ def test_a_sampler_opened_otherwise_is_given_a_seventh_of_the_trials() -> None:
         return sampler()(*request)
 
     compare(sampler(), counted)
-    assert calls == [trial.n for trial in TRIALS[::7]]
+    assert sorted(calls) == sorted(trial.n for trial in TRIALS[::7])  # in any order: they share the cores
     assert {0, FEW, MANY_NAMES, 300} == set(calls)
 
 

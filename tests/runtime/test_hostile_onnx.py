@@ -40,7 +40,7 @@ def with_metadata(**values: str) -> Change:
 
 
 def embedding(model: onnx.ModelProto) -> TensorProto:
-    [tensor] = [t for t in model.graph.initializer if len(t.dims) == 2 and t.dims[1] == 10]
+    [tensor] = [t for t in model.graph.initializer if len(t.dims) == 2 and t.dims[1] == 24]
     return tensor
 
 
