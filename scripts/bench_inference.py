@@ -75,8 +75,8 @@ def one_at_a_time_onnxruntime(file: Path) -> Generate:
         name: list[int] = []
         while len(name) < STEPS:
             [logits] = model.next_logits(np.array([context]))
-            weights = np.exp(logits - logits.max())
-            token = int(np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right"))
+            cumulative = np.cumsum(np.exp(logits - logits.max()))
+            token = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
             if token == 0:
                 break
             context = [*context[1:], token]
