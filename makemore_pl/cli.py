@@ -1,5 +1,6 @@
 """The program `makemore`: finds the command, imports only what it needs, and turns errors into one line."""
 
+import atexit
 import gc
 import io
 import logging
@@ -53,7 +54,10 @@ options:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command, by default that of the process, and exit: 1 for a failed proof, 2 for a user's error."""
-    args = sys.argv[1:] if args is None else list(args)
+    leave = _Leave()
+    if args is None:  # the process is this program's own
+        args = sys.argv[1:]
+        atexit.register(leave)  # first of all, so that it is called last
     # A process started without streams has none: what is printed is then lost, as the caller wants it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -67,6 +71,8 @@ def main(args: Sequence[str] | None = None) -> None:
             _run([arg for arg in args if arg != "--quiet"])
         sys.stdout.flush()
         code = 0
+    except SystemExit as end:  # a library's, after --help for example
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else _fail(str(end.code), 1)
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
     except MemoryError:
@@ -79,7 +85,25 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _fail("interrupted", 128 + (*interrupt.args, signal.SIGINT)[0])
     except OSError as error:
         code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2)
+    leave.code = code
     end_process(code)
+
+
+class _Leave:
+    """Ends the process after all that was registered to be done at its end.
+
+    Python would then take every module apart, object by object: a quarter of a second after a training.
+    """
+
+    def __init__(self) -> None:
+        self.code = 1  # that of a traceback
+        self.process = os.getpid()
+
+    def __call__(self) -> None:
+        if os.getpid() != self.process:
+            return  # a fork of it
+        logging.shutdown()
+        _exit_now(self.code)
 
 
 def end_process(code: int) -> NoReturn:
@@ -90,11 +114,15 @@ def end_process(code: int) -> NoReturn:
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # the reader has gone
-                stream.flush()
-        os._exit(code)
+        _exit_now(code)
     sys.exit(code)
+
+
+def _exit_now(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the reader has gone
+            stream.flush()
+    os._exit(code)
 
 
 def _run(args: list[str]) -> None:

@@ -271,3 +271,44 @@ def test_waiting_threads_sleep_unless_the_user_has_settled_it(
     code = SPIN_COUNT_WHEN_PYTORCH_IS_LOADED
     done = in_a_process(sys.executable, "-c", code, env=environment | variables).succeeds()
     assert done.out.split() == [expected]
+
+
+LEAVING = """
+import atexit, os, sys
+from makemore_pl import cli
+
+class Module:
+    def __del__(self):
+        print("taken apart")
+
+module = Module()
+
+def run(args):
+    atexit.register(print, "registered")
+    exec(args[0])
+
+cli._run = run
+cli.main() if sys.argv[1:] else cli.main(["pass"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("pass", 0),
+        ("sys.exit()", 0),
+        ("sys.exit(5)", 5),
+        ("sys.exit('why')", 1),
+        ("1 / 0", 1),
+        ("os.wait() if os.fork() else sys.exit(3)", 0),  # one that ends by itself does not speak for the process
+    ],
+)
+def test_the_process_ends_after_what_was_registered_and_nothing_more(command: str, code: int) -> None:
+    done = in_a_process(sys.executable, "-c", LEAVING, command)
+    assert done.code == code, done.err
+    assert set(done.out.split("\n")) == {"registered", ""} | ({"taken apart"} if "fork" in command else set())
+
+
+def test_a_process_of_somebody_else_is_left_to_python() -> None:
+    done = in_a_process(sys.executable, "-c", LEAVING).succeeds()
+    assert done.out == "registered\ntaken apart\n"
