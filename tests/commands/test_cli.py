@@ -300,7 +300,7 @@ cli.main() if sys.argv[1:] else cli.main(["pass"])
         ("sys.exit(5)", 5),
         ("sys.exit('why')", 1),
         ("1 / 0", 1),
-        ("os.wait() if os.fork() else sys.exit(3)", 0),  # one that ends by itself does not speak for the process
+        ("os.wait() if os.fork() else sys.exit(3)", 0),  # a fork does not speak for the process
     ],
 )
 def test_the_process_ends_after_what_was_registered_and_nothing_more(command: str, code: int) -> None:
