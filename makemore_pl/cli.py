@@ -56,8 +56,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run a command, by default that of the process, and exit: 1 for a failed proof, 2 for a user's error."""
     leave = _Leave()
     if args is None:  # the process is this program's own
-        args = sys.argv[1:]
         atexit.register(leave)  # first of all, so that it is called last
+    args = sys.argv[1:] if args is None else list(args)
     # A process started without streams has none: what is printed is then lost, as the caller wants it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -66,13 +66,8 @@ def main(args: Sequence[str] | None = None) -> None:
             # Names of any alphabet, whatever the locale says; and paths that are not valid text.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        quiet = "--quiet" in args
-        with _sigterm_interrupts(), redirect_stderr(io.StringIO()) if quiet else nullcontext():
-            _run([arg for arg in args if arg != "--quiet"])
+        code = _code_of(args)
         sys.stdout.flush()
-        code = 0
-    except SystemExit as end:  # a library's, after --help for example
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else _fail(str(end.code), 1)
     except MakemoreError as error:
         code = _fail(str(error), error.exit_code)
     except MemoryError:
@@ -123,6 +118,19 @@ def _exit_now(code: int) -> NoReturn:
         with suppress(OSError):  # the reader has gone
             stream.flush()
     os._exit(code)
+
+
+def _code_of(args: list[str]) -> int:
+    """Run a command; the code with which it exits by itself, as a library does after --help, or 0."""
+    quiet = "--quiet" in args
+    try:
+        with _sigterm_interrupts(), redirect_stderr(io.StringIO()) if quiet else nullcontext():
+            _run([arg for arg in args if arg != "--quiet"])
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        return _fail(str(end.code), 1)
+    return 0
 
 
 def _run(args: list[str]) -> None:

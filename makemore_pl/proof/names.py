@@ -83,9 +83,8 @@ def compare_names(
     borderline, untied = np.zeros((2, len(samplers)), dtype=np.int64)
     largest = 0.0
 
-    def compared_in(number: int) -> list[tuple[list[bool], float]]:
+    def compared_in(number: int, trial: Trial) -> list[tuple[list[bool], float]]:
         """What `_compare` finds in a trial, for each sampler that is given it."""
-        trial = trials[number]
         uniforms = trial.uniforms()
         labels = trial.label_ids()
         asked: tuple[Any, ...] = (trial.prefix, trial.decoding, *([] if labels is None else [labels]))
@@ -101,7 +100,7 @@ def compare_names(
     # ONNX Runtime computes without Python's lock. At most MAX_LOGITS are held by all threads together.
     logits_at_a_time = len(codepoints) * max(trial.n for trial in trials)
     with ThreadPoolExecutor(max(1, min(CORES, MAX_LOGITS // logits_at_a_time))) as pool:
-        for trial, found in zip(trials, pool.map(compared_in, range(len(trials))), strict=True):
+        for trial, found in zip(trials, pool.map(compared_in, range(len(trials)), trials), strict=True):
             for i, (ties, off) in enumerate(found):
                 largest = max(largest, off)
                 if not trial.on_edges:
