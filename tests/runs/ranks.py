@@ -64,7 +64,7 @@ def main() -> None:
         return NamesDataModule(str(file), block_size=3, batch_size=32, **options)
 
     def model(**options: Any) -> LitBatchNormMLP:
-        return LitBatchNormMLP(data().vocab_size, 3, n_hidden=20, **options)
+        return LitBatchNormMLP(data().vocab_size, 3, n_embd=10, n_hidden=20, **options)
 
     # Ranks with seeds of their own, as without seed_everything: order and weights are rank 0's all the same.
     torch.manual_seed(rank)
